@@ -1,0 +1,65 @@
+# The README's commands. Each sets up .venv by itself when it is missing or stale.
+
+# An interpreter to build .venv with: the first of these that is recent enough and can make one.
+SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c "$(SUITABLE)" 2>/dev/null && echo $$python && break; done)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+NOTEBOOKS := notebooks/01_vanilla_rollout.ipynb notebooks/02_gradient_rollout.ipynb
+
+# Written last, so that a half-finished installation never looks finished. It names the checkout,
+# because a moved or copied .venv still points at the old one.
+STAMP := $(VENV)/.installed
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+# The kernel "python3" is the one in .venv, whatever is installed for the user.
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
+
+.PHONY: help demo test lab bench lint format FORCE
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+
+demo: $(STAMP)  ## Run the first notebooks on the demo model; results under runs/demo/
+	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/demo
+
+test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
+	$(PY) -m pytest $(ARGS)
+
+lab: $(STAMP)  ## Open JupyterLab on the first notebook; ARGS="--no-browser" goes to JupyterLab
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) $(firstword $(NOTEBOOKS))
+
+bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain compares with it
+	@$(PY) benchmarks/bench.py $(ARGS)
+
+lint: $(STAMP)  ## Check style and types only
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+format: $(STAMP)  ## Put the code into the house style
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+# A finished environment of this checkout is brought up to date; anything else is built anew.
+$(STAMP): pyproject.toml constraints.txt
+	@python="$(PYTHON)"; \
+	if ! "$$python" -c "$(SUITABLE)" 2>/dev/null; then \
+		echo "make: needs Python 3.11 or newer with its venv module, found: $${python:-none};" \
+			"name one with make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	if [ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ]; then \
+		rm $@; \
+	else \
+		rm -rf $(VENV) && "$$python" -m venv $(VENV); \
+	fi
+	@echo "Installing into $(VENV): several gigabytes and some minutes the first time ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@echo "$(CURDIR)" > $@

@@ -1,0 +1,66 @@
+"""How well a map finds an object whose mask is known: peak, average precision, share against a rival.
+
+All work on the patch grid. Maps are (batch, rows, columns); a mask enters as the share of each
+patch that it covers, so that patches on an object's border count for what they are.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+
+def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """Share of each patch that the mask covers: (batch, height, width) -> (batch, rows, columns)."""
+    return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
+
+
+def peak_on_object(saliency_map: Tensor, coverage: Tensor, *, threshold: float = 0.3) -> Tensor:
+    """Whether the largest patch lies on the object, that is, is covered by more than `threshold`.
+
+    The pointing game (Zhang et al., 2018) on patches. Returns (batch,) of bool.
+    """
+    _same_shape(saliency_map, coverage)
+    peak = saliency_map.flatten(1).argmax(dim=1, keepdim=True)  # (batch, 1)
+    return coverage.flatten(1).gather(1, peak).squeeze(1) > threshold
+
+
+def average_precision(saliency_map: Tensor, coverage: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Area under the precision-recall curve of "this patch belongs to the object".
+
+    Patches covered by more than `threshold` are the positives. Equal values are ranked together, as
+    in scikit-learn. Returns (batch,); NaN where the object covers no patch.
+    """
+    _same_shape(saliency_map, coverage)
+    return torch.stack(
+        [
+            ranking_precision(scores, relevant)
+            for scores, relevant in zip(
+                saliency_map.flatten(1), coverage.flatten(1) > threshold, strict=True
+            )
+        ]
+    )
+
+
+def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
+    """Average precision of one ranking: mean over the relevant items of the precision at their rank."""
+    at_least = scores[None, :] >= scores[relevant][:, None]  # (relevant items, items)
+    return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
+
+
+def target_share(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
+    """The map's mass on the target's patches as a share of that on target and rival together.
+
+    0.5 means that the map does not tell them apart. Returns (batch,); NaN without mass on either.
+    """
+    _same_shape(saliency_map, target)
+    _same_shape(saliency_map, rival)
+    on_target = (saliency_map * target).sum(dim=(1, 2))
+    return on_target / (on_target + (saliency_map * rival).sum(dim=(1, 2)))
+
+
+def _same_shape(saliency_map: Tensor, coverage: Tensor) -> None:
+    if saliency_map.dim() != 3 or saliency_map.shape != coverage.shape:
+        raise ValueError(
+            "map and coverage must both be (batch, rows, columns), "
+            f"got {tuple(saliency_map.shape)} and {tuple(coverage.shape)}"
+        )

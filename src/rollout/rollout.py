@@ -1,0 +1,112 @@
+"""Attention rollout: multiply the blocks' attention, residual included (Abnar & Zuidema, 2020).
+
+Gradient rollout differs in one place: what enters a block's matrix is attention times the gradient
+of the target class, negatives set to 0 (vit-explain, 2020). Everything after that is shared.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from rollout.fusion import (
+    HeadFusion,
+    check_discard_ratio,
+    check_head_fusion,
+    check_readout,
+    discard_lowest,
+    fuse_heads,
+    select_blocks,
+)
+
+
+def attention_rollout(
+    attentions: Sequence[Tensor],
+    *,
+    head_fusion: HeadFusion = "mean",
+    discard_ratio: float = 0.0,
+    start_block: int = 0,
+    readout: Tensor | None = None,
+) -> Tensor:
+    """Where each output token's content comes from, through all blocks (Abnar & Zuidema, eq. 1).
+
+    Args:
+        attentions: one (batch, heads, query, key) tensor per block, first block first.
+        head_fusion: "mean" (the paper), "max" or "min" over the heads.
+        discard_ratio: share of each fused matrix's lowest entries set to 0, in [0, 1).
+        start_block: the first block that counts; 0 rolls out through the whole network.
+        readout: distribution over the output tokens that the classifier reads, (tokens,) or
+            (batch, tokens). With it only this mixture of rows is computed, which is much faster.
+
+    Returns:
+        (batch, query, key), or (batch, key) with a readout; every row is non-negative and sums to 1.
+    """
+    check_head_fusion(head_fusion)
+    blocks = select_blocks(attentions, start_block)
+    return _chain((fuse_heads(block, head_fusion) for block in reversed(blocks)), discard_ratio, readout)
+
+
+def gradient_rollout(
+    attentions: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    *,
+    head_fusion: HeadFusion = "mean",
+    discard_ratio: float = 0.0,
+    start_block: int = 0,
+    readout: Tensor | None = None,
+) -> Tensor:
+    """Rollout of what speaks for one class: attention times its gradient, negatives masked.
+
+    Args:
+        attentions: one (batch, heads, query, key) tensor per block, first block first.
+        gradients: d(target logit) / d(attention), in the order and shapes of `attentions`.
+        head_fusion, discard_ratio, start_block, readout: as in `attention_rollout`.
+
+    Returns:
+        (batch, query, key), or (batch, key) with a readout; every row is non-negative and sums to 1.
+    """
+    check_head_fusion(head_fusion)
+    if len(attentions) != len(gradients):
+        raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
+    pairs = zip(
+        reversed(select_blocks(attentions, start_block)),
+        reversed(select_blocks(gradients, start_block)),
+        strict=True,
+    )
+    fused = (fuse_heads(block * gradient, head_fusion).clamp(min=0) for block, gradient in pairs)
+    return _chain(fused, discard_ratio, readout)
+
+
+def _chain(fused_last_first: Iterable[Tensor], discard_ratio: float, readout: Tensor | None) -> Tensor:
+    """rows @ transition[last] @ ... @ transition[first], one block in memory at a time."""
+    check_discard_ratio(discard_ratio)
+    rows = None
+    for fused in fused_last_first:
+        fused = discard_lowest(fused, discard_ratio)  # (batch, query, key)
+        if rows is None:
+            rows = _output_rows(fused, readout)
+        elif fused.shape[-1] != rows.shape[-1]:
+            raise ValueError(
+                f"blocks differ in size: {rows.shape[-1]} tokens above, {fused.shape[-1]} below; "
+                "rollout needs one set of tokens through all blocks"
+            )
+        rows = _through_block(rows, fused)
+    assert rows is not None  # select_blocks never returns an empty sequence
+    return rows if readout is None else rows[:, 0]
+
+
+def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
+    """What to start from at the top: every token, (batch, query, key), or the readout, (batch, 1, key)."""
+    batch, query, key = fused.shape
+    if query != key:
+        raise ValueError(f"attention must have as many queries as keys, got {query} and {key}")
+    if readout is None:
+        return torch.eye(key, device=fused.device, dtype=fused.dtype).expand(batch, key, key)
+    check_readout(readout, key)
+    return readout.to(fused).expand(batch, key).unsqueeze(1)
+
+
+def _through_block(rows: Tensor, fused: Tensor) -> Tensor:
+    """rows @ transition(fused) without building the normalised matrix."""
+    weighted = rows / (fused.sum(dim=-1) + 1).unsqueeze(1)  # (batch, rows, tokens)
+    return torch.baddbmm(weighted, weighted, fused)
