@@ -1,4 +1,4 @@
-"""Attention flow against the full graph in scipy and, on request, in networkx; one core, one process.
+"""Attention flow against scipy on the full graph and, on request, networkx; one process and core.
 
     OMP_NUM_THREADS=1 python benchmarks/flow.py             197 tokens, 2 to 12 blocks, in a minute
     OMP_NUM_THREADS=1 python benchmarks/flow.py --networkx  one token by Edmonds-Karp, in minutes
@@ -43,7 +43,7 @@ def synthetic_attention(blocks, tokens, sharpness, heads=3, seed=0):
 
 
 def full_graph(attentions):
-    """Tails, heads and capacities of every edge; token `t` below `block` is node block * tokens + t."""
+    """Tails, heads and capacities of every edge; node block * tokens + token is a token below it."""
     transitions = torch.cat(
         [transition(fuse_heads(block).double()) for block in attentions]
     ).numpy()
@@ -54,32 +54,32 @@ def full_graph(attentions):
 
 def seconds_by_dense_scipy(attentions, values):
     """A whole map, extrapolated; the tokens that were solved are held against `values`."""
-    start = time.perf_counter()
+    start = time.process_time()
     tails, heads, capacities = full_graph(attentions)
     blocks, tokens = len(attentions), len(values)
     whole = (capacities * 2**30).astype(np.int32)
     graph = csr_array((whole, (tails, heads)), shape=((blocks + 1) * tokens,) * 2)
-    built = time.perf_counter() - start
+    built = time.process_time() - start
     sinks = np.linspace(0, tokens - 1, SOLVED_TOKENS).astype(int)
-    start = time.perf_counter()
+    start = time.process_time()
     solved = [maximum_flow(graph, blocks * tokens, sink).flow_value / 2**30 for sink in sinks]
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     # The reference rounds every edge of its cut down.
     np.testing.assert_allclose(values[sinks], solved, rtol=0, atol=1e-5)
     return built + seconds * tokens / len(sinks)
 
 
 def seconds_by_networkx(attentions, value, sink):
-    """A whole map by Edmonds-Karp, as the original attention-flow code does; extrapolated from `sink`."""
+    """A whole map by Edmonds-Karp, as the original code does; extrapolated from `sink`."""
     tokens = attentions[0].shape[-1]
     graph = nx.DiGraph()
     edges = zip(*(part.tolist() for part in full_graph(attentions)), strict=True)
     graph.add_edges_from((tail, head, {"capacity": capacity}) for tail, head, capacity in edges)
-    start = time.perf_counter()
+    start = time.process_time()
     edmonds_karp = nx.algorithms.flow.edmonds_karp
     solved = nx.maximum_flow_value(graph, len(attentions) * tokens, sink, flow_func=edmonds_karp)
     np.testing.assert_allclose(value, solved, atol=1e-6)
-    return (time.perf_counter() - start) * tokens
+    return (time.process_time() - start) * tokens
 
 
 def measure(blocks, tokens, sharpness):
@@ -87,9 +87,9 @@ def measure(blocks, tokens, sharpness):
     attentions = synthetic_attention(blocks, tokens, sharpness)
     seconds = []
     for _ in range(2 if tokens < 500 else 1):
-        start = time.perf_counter()
+        start = time.process_time()
         flow = attention_flow(attentions)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     binds = torch.bincount(flow.cut[0], minlength=len(CUTS)).tolist()
     shares = ", ".join(f"{count} {name}" for name, count in zip(CUTS, binds, strict=True))
     print(f"{tokens:6} {blocks:6} {sharpness:9.1f} {min(seconds):8.2f} s", end="   ", flush=True)

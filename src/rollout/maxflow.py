@@ -78,12 +78,11 @@ class LayeredNetwork:
             routed += step.flow_value * unit
             if cut.capacity - routed > TOLERANCE:
                 reached = self._reached(whole - step.flow)
-                settled = self._settle(reached, sink)
-                cut = min(cut, self._cut(settled, sink), key=lambda cut: cut.capacity)
+                cut = min(cut, self._cut(reached, sink), key=lambda cut: cut.capacity)
             if cut.capacity - routed <= TOLERANCE:
                 return cut, routed
-            missing_edges = self._edges_across(reached, limit=capacity.nnz)
-            capacity = capacity.maximum(missing_edges).maximum(self._edges_across(settled, limit=capacity.nnz))
+            # As many as there are edges already cannot all be among those: some are new.
+            capacity = capacity.maximum(self._edges_across(reached, limit=capacity.nnz))
             flow = flow + step.flow * unit
             residual = capacity - flow
 
@@ -137,18 +136,8 @@ class LayeredNetwork:
         capacities = np.append(self.blocks[:, :, sink], self.demands[:, sink])
         return self._graph(np.arange(1, self.nodes - 1), heads, capacities)
 
-    def _settle(self, source_side: Bools, sink: int) -> Bools:
-        """A cut of the full graph at most as large: level by level, each token on its cheaper side."""
-        side = source_side.astype(np.float64)
-        for level in (*range(self.levels), *reversed(range(self.levels - 1))):
-            last = level == self.levels - 1
-            if_below = side[level - 1] @ self.blocks[level - 1] if level else self.supply
-            if_above = self.demands[:, sink] if last else self.blocks[level] @ (1 - side[level + 1])
-            side[level] = if_above < if_below
-        return side.astype(bool)
-
     def _edges_across(self, source_side: Bools, limit: int) -> csr_array:
-        """The full graph's edges from the source's side to the sink's, in all blocks."""
+        """The full graph's largest edges from the source's side to the sink's, in all blocks."""
         edges = [(np.empty(0, int), np.empty(0, int), np.empty(0))]
         for level, block in enumerate(self.blocks):
             above = np.flatnonzero(source_side[level])
@@ -158,8 +147,8 @@ class LayeredNetwork:
             edges.append((tails, heads, block[np.ix_(above, below)].ravel()))
         tails, heads, capacities = (np.concatenate(part) for part in zip(*edges, strict=True))
         if len(tails) > limit:
-            large = capacities > np.partition(capacities, -limit)[-limit]
-            tails, heads, capacities = tails[large], heads[large], capacities[large]
+            largest = np.sort(np.argpartition(capacities, -limit)[-limit:])
+            tails, heads, capacities = tails[largest], heads[largest], capacities[largest]
         return self._graph(tails, heads, capacities)
 
     def _graph(self, tails: NDArray, heads: NDArray, capacities: Floats) -> csr_array:

@@ -130,9 +130,10 @@ class AttentionRecord:
         """
         if self.output is None:
             raise RuntimeError("recorded without gradients; use record_attention(..., gradients=True)")
-        index = torch.as_tensor(target, device=self.output.device).expand(len(self.output))
-        _check_target(index, classes=self.output.shape[1])
-        with torch.enable_grad():  # the caller may have switched gradients off
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller switched off
+            index = torch.as_tensor(target, device=self.output.device).clone()
+            index = index.expand(len(self.output))
+            _check_target(index, classes=self.output.shape[1])
             score = self.output.gather(1, index[:, None]).sum()
         edges = [block.edge for block in self.blocks]
         received = torch.autograd.grad(score, edges, retain_graph=retain_graph, allow_unused=True)

@@ -1,12 +1,15 @@
 """Train the demo model: a small Vision Transformer that says which objects an emoji scene holds."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -15,8 +18,15 @@ from tqdm.auto import tqdm
 
 from rollout.files import whole_file
 from rollout.scenes import CLASSES, SceneDataset
+from rollout.weights import DEMO_WEIGHTS
 
 ARCHITECTURE = "vit_tiny_patch16_224"
+PREPROCESSING = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "crop_pct": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -147,3 +157,35 @@ def _resume(
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]
+
+
+def export(
+    network: nn.Module,
+    settings: TrainingSettings,
+    quality: dict[str, dict[str, float]],
+    weights: str | Path = DEMO_WEIGHTS,
+) -> Path:
+    """Write the weights in half precision, and the card that describes them beside them.
+
+    Args:
+        quality: what `quality.assess` measured, by method.
+        weights: a .safetensors file; the card has its name with .json.
+
+    Returns:
+        The card's path.
+    """
+    with whole_file(weights) as partial:
+        save_file({key: value.half() for key, value in network.state_dict().items()}, partial)
+    card = {
+        "name": "rollout demo model",
+        "classes": list(CLASSES),
+        "geometry": {"architecture": ARCHITECTURE, "depth": settings.depth},
+        "preprocessing": PREPROCESSING,
+        "training": asdict(settings),
+        "quality": quality,
+        "sha256": sha256(Path(weights).read_bytes()).hexdigest(),
+    }
+    path = Path(weights).with_suffix(".json")
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(card, indent=2) + "\n")
+    return path
