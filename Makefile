@@ -20,7 +20,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lab bench lint format FORCE
+.PHONY: help demo figures test lab bench lint format FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -28,6 +28,10 @@ help:  ## List the targets
 
 demo: $(STAMP)  ## Run the first notebooks on the demo model; results under runs/demo/
 	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/demo
+
+figures: $(STAMP)  ## Make the README's pictures anew from the notebooks
+	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/figures
+	@cp runs/figures/*/readme/*.png figures/
 
 test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
 	$(PY) -m pytest $(ARGS)

@@ -43,7 +43,7 @@ def synthetic_attention(blocks, tokens, sharpness, heads=3, seed=0):
 
 
 def full_graph(attentions):
-    """Tails, heads and capacities of every edge; node block * tokens + token is a token below it."""
+    """Tails, heads, capacities of every edge; node block * tokens + token is a token below it."""
     transitions = torch.cat(
         [transition(fuse_heads(block).double()) for block in attentions]
     ).numpy()

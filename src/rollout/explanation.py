@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+from tqdm.auto import tqdm
 
 from rollout.files import whole_file
+from rollout.flow import attention_flow
 from rollout.fusion import (
     HeadFusion,
     check_discard_ratio,
@@ -17,8 +18,7 @@ from rollout.fusion import (
     discard_lowest,
     fuse_heads,
 )
-from rollout.hooks import record_attention
-from rollout.models import ImageSource, Model, layout_of
+from rollout.models import ImageSource, Model, layout_of, record_images
 from rollout.record import AttentionRecord
 from rollout.rollout import attention_rollout, gradient_rollout
 
@@ -34,7 +34,7 @@ class Method:
     """How a map is computed from a record.
 
     Attributes:
-        compute: (record, target (batch,), readout (tokens,), settings) -> relevance (batch, tokens).
+        compute: (record, target (batch,), readout (tokens,), settings) -> (batch, tokens).
         gradients: whether it needs the record's gradients, and so depends on the target.
         title, unit: for people; the unit is what a value of the map means.
     """
@@ -66,10 +66,23 @@ def _gradient_rollout(
     return gradient_rollout(record.attentions, gradients, readout=readout, **settings)
 
 
+def _attention_flow(
+    record: AttentionRecord, target: Tensor, readout: Tensor, settings: dict[str, Any]
+) -> Tensor:
+    """A bar of progress over the tokens, for maps that take more than a second."""
+    total = len(record.logits) * record.num_tokens
+    with tqdm(total=total, desc="attention flow", unit="token", delay=1, leave=False) as bar:
+        flow = attention_flow(record.attentions, readout=readout, progress=bar.update, **settings)
+    return flow.values
+
+
 METHODS = {
     "raw_attention": Method(_raw_attention, False, "raw attention", "attention of the last block"),
     "attention_rollout": Method(
         _attention_rollout, False, "attention rollout", "share of the readout's content"
+    ),
+    "attention_flow": Method(
+        _attention_flow, False, "attention flow", "maximum flow from the readout"
     ),
     "gradient_rollout": Method(
         _gradient_rollout, True, "gradient rollout", "share of the readout's evidence"
@@ -102,7 +115,7 @@ class Explanation:
     pictures: Tensor
 
     def saliency_map(self, size: tuple[int, int] | None = None) -> "ndarray":
-        """The maps at `size`, by default the image's: (batch, height, width), bilinear, unscaled."""
+        """The maps at `size`, by default the image's, bilinear, unscaled: (batch, height, width)."""
         height, width = size or self.pictures.shape[1:3]
         resized = interpolate(self.map.unsqueeze(1), (height, width), mode="bilinear")
         return resized.squeeze(1).numpy()
@@ -139,8 +152,8 @@ def explain(
 
     Args:
         model: from `load_model` or `wrap_model`.
-        image: a path or PIL image, a list of them, or a tensor (batch, channels, height, width) that
-            is normalised as the network expects.
+        image: a path or PIL image, a list of them, or a tensor (batch, channels, height, width)
+            that is normalised as the network expects.
         method: one of METHODS.
         target: class index or label, or one per image; None takes the predicted class.
         head_fusion: "mean", "max" or "min" over the heads.
@@ -159,10 +172,10 @@ def explain(
         "start_block": start_block,
     }
     images = model.images(image)
-    chosen = None if target is None else _class_indices(model, target, len(images))
-    record = record_attention(model.network, images, gradients=METHODS[method].gradients)
+    chosen = None if target is None else model.class_indices(target, len(images))
+    record = record_images(model, images, gradients=METHODS[method].gradients)
     _check_logits(record.logits)
-    target_index = record.logits.argmax(dim=1) if chosen is None else chosen.to(record.logits.device)
+    target_index = record.logits.argmax(dim=1) if chosen is None else chosen
     layout = layout_of(model, record)
     relevance = METHODS[method].compute(record, target_index, layout.readout, settings)
     return Explanation(
@@ -178,18 +191,8 @@ def explain(
 
 
 def check_method(method: str) -> None:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-
-
-def _class_indices(model: Model, target: Target, batch: int) -> Tensor:
-    """One class index per image, (batch,)."""
-    if isinstance(target, Tensor):
-        target = target.tolist()
-    targets = [target] * batch if isinstance(target, int | str) else list(target or [])
-    if len(targets) != batch:
-        raise ValueError(f"got {len(targets)} targets for {batch} images; give one for each, or one")
-    return torch.tensor([model.class_index(item) for item in targets])
 
 
 def _check_logits(logits: Tensor) -> None:

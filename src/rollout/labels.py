@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from numbers import Integral
+from typing import Any
 
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 
-def imagenet_labels(network: nn.Module) -> tuple[str, ...] | None:
-    """timm's descriptions of the ImageNet classes the network was trained on; None for another task."""
+def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
+    """timm's descriptions of the ImageNet classes that the network tells apart, or None."""
     subset = infer_imagenet_subset(network)
-    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else None
+    labels = tuple(ImageNetInfo(subset).label_descriptions()) if subset else ()
+    return labels if len(labels) == num_classes else None  # fewer outputs: its head was taken off
 
 
-def class_index(target: int | str, labels: Sequence[str] | None, num_classes: int) -> int:
+def class_index(
+    target: int | Integral | str, labels: Sequence[str] | None, num_classes: int
+) -> int:
     """The index of a class given by index or by label.
 
     A label is found by its whole description, one of its comma-separated names, or the last word of
@@ -22,13 +27,14 @@ def class_index(target: int | str, labels: Sequence[str] | None, num_classes: in
     Raises:
         ValueError: out of range, unknown (with suggestions), or the name of several classes.
     """
-    if isinstance(target, bool) or not isinstance(target, int | str):
+    if isinstance(target, bool) or not isinstance(target, Integral | str):
         raise ValueError(f"target must be a class index or a label, got {target!r}")
-    if isinstance(target, int) or target.strip().lstrip("+-").isdigit():
+    if not isinstance(target, str) or target.strip().removeprefix("-").isdecimal():
         return _in_range(int(target), num_classes)
     if labels is None:
         raise ValueError(
-            f"this model has no labels to look {target!r} up in; give an index in [0, {num_classes - 1}]"
+            f"this model has no labels to look {target!r} up in; "
+            f"give an index in [0, {num_classes - 1}]"
         )
     for names in (_descriptions, _synonyms, _last_words):
         found = sorted({index for name, index in names(labels) if name == target.strip().lower()})
@@ -39,6 +45,26 @@ def class_index(target: int | str, labels: Sequence[str] | None, num_classes: in
             more = f" and {len(found) - 6} more" if len(found) > 6 else ""
             raise ValueError(f"{target!r} names several classes ({several}{more}); give an index")
     raise ValueError(f"unknown class {target!r}; {_suggestion(target, labels)}")
+
+
+def class_indices(
+    target: Any, labels: Sequence[str] | None, num_classes: int, batch: int
+) -> list[int]:
+    """The class index of each image of a batch, from one target for all or one for each.
+
+    Args:
+        target: an index or a label, or a list, array or tensor of them.
+
+    Raises:
+        ValueError: as `class_index`, or a number of targets that is not that of the images.
+    """
+    target = target.tolist() if hasattr(target, "tolist") else target  # tensors and arrays
+    targets = list(target) if isinstance(target, list | tuple) else [target] * batch
+    if len(targets) != batch:
+        raise ValueError(
+            f"got {len(targets)} targets for {batch} images; give one for each, or one"
+        )
+    return [class_index(item, labels, num_classes) for item in targets]
 
 
 def _in_range(index: int, num_classes: int) -> int:

@@ -47,6 +47,12 @@ def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
     return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
 
 
+def mass_on_object(saliency_map: Tensor, coverage: Tensor) -> Tensor:
+    """Share of the map's mass that lies on the object: (batch,). A blind map has the object's area."""
+    _same_shape(saliency_map, coverage)
+    return (saliency_map * coverage).sum(dim=(1, 2)) / saliency_map.sum(dim=(1, 2))
+
+
 def target_share(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
     """The map's mass on the target's patches as a share of that on target and rival together.
 

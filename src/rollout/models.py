@@ -1,23 +1,28 @@
 """Models ready to be explained: the network, its preprocessing, its token layout and its labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
-from torchvision.transforms import Normalize
 
 from rollout import labels as label_tables
 from rollout import weights
-from rollout.hooks import UnsupportedNetworkError, record_attention
+from rollout.hooks import record_attention
 from rollout.images import load_image
+from rollout.layouts import read_layout
+from rollout.preprocess import (
+    Transform,
+    apply_transform,
+    check_batch,
+    default_transform,
+    normalisation,
+)
 from rollout.record import AttentionRecord
 from rollout.tokens import TokenLayout
 
-Transform = Callable[[Image.Image], Tensor]
 ImageSource = str | Path | Image.Image | Tensor | Sequence[str | Path | Image.Image]
 
 
@@ -56,6 +61,11 @@ class Model:
         """The class meant by an index or a label, such as "dog"; see `labels.class_index`."""
         return label_tables.class_index(target, self.labels, self.num_classes)
 
+    def class_indices(self, target: object, batch: int) -> Tensor:
+        """One class index per image, (batch,); see `labels.class_indices`."""
+        indices = label_tables.class_indices(target, self.labels, self.num_classes, batch)
+        return torch.tensor(indices, device=self.device)
+
     def label(self, index: int) -> str:
         return self.labels[index] if self.labels else f"class {index}"
 
@@ -64,17 +74,16 @@ class Model:
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(dim=-1)
 
     def images(self, source: ImageSource) -> Tensor:
-        """What the network takes: (batch, channels, height, width) on its device, in its precision."""
+        """What the network takes, (batch, channels, height, width), on its device in its precision."""
         if isinstance(source, Tensor):
-            if source.dim() != 4:
-                raise ValueError(
-                    "an image tensor must be (batch, channels, height, width), normalised as the "
-                    f"network expects; got shape {tuple(source.shape)}"
-                )
+            check_batch(source)
             batch = source
         else:
-            sources = source if isinstance(source, list | tuple) else [source]
-            batch = torch.stack([self.transform(load_image(image)) for image in sources])
+            sources = [source] if isinstance(source, str | Path | Image.Image) else list(source)
+            if not sources:
+                raise ValueError("got an empty list of images; give at least one")
+            pictures = [load_image(image) for image in sources]
+            batch = torch.stack([apply_transform(self.transform, image) for image in pictures])
         return batch.to(self.device, self.dtype)
 
     def pictures(self, images: Tensor) -> Tensor:
@@ -108,7 +117,9 @@ def load_model(
     """
     if name == "demo":
         if checkpoint is not None or options:
-            raise ValueError("the demo model takes no checkpoint and no options; name an architecture")
+            raise ValueError(
+                "the demo model takes no checkpoint and no options; name an architecture"
+            )
         network, labels = weights.load_demo()
         demo = wrap_model(network, labels=labels, name="demo", device=device)
         return replace(demo, multi_label=True)
@@ -134,28 +145,16 @@ def wrap_model(
     """
     network = network.eval() if device is None else network.eval().to(_device(device))
     if transform is None:
-        transform = create_transform(**resolve_data_config({}, model=network))
+        transform = default_transform(network)
     probe = _probe(network, transform)
     num_classes = probe.logits.shape[-1]
-    labels = label_tables.imagenet_labels(network) if labels is None else tuple(labels)
+    labels = label_tables.imagenet_labels(network, num_classes) if labels is None else tuple(labels)
     if labels is not None and len(labels) != num_classes:
         raise ValueError(f"got {len(labels)} labels for a network with {num_classes} classes")
-    mean, std = _normalisation(transform)
+    mean, std = normalisation(transform)
     layout = read_layout(network, probe)
     name = name or type(network).__name__
     return Model(network, transform, layout, labels, name, num_classes, mean, std)
-
-
-def read_layout(network: nn.Module, record: AttentionRecord) -> TokenLayout:
-    """The token layout as the network says it, held against the tokens that it really used."""
-    prefix = getattr(network, "num_prefix_tokens", 1)
-    grid_size = record.convolution_size
-    if grid_size is None or prefix + grid_size[0] * grid_size[1] != record.num_tokens:
-        raise UnsupportedNetworkError(
-            f"{type(network).__name__} has {record.num_tokens} tokens, which is not {prefix} prefix "
-            f"tokens and a patch grid of {grid_size}; its layout cannot be read off"
-        )
-    return TokenLayout(grid_size, prefix, _readout_tokens(network, prefix, record.num_tokens))
 
 
 def layout_of(model: Model, record: AttentionRecord) -> TokenLayout:
@@ -164,32 +163,34 @@ def layout_of(model: Model, record: AttentionRecord) -> TokenLayout:
     return model.layout if same else read_layout(model.network, record)
 
 
-def _readout_tokens(network: nn.Module, prefix: int, tokens: int) -> tuple[int, ...]:
-    pooling = getattr(network, "global_pool", "token")
-    if hasattr(network, "head_dist"):  # distilled: the mean of two classifiers
-        return 0, 1
-    if pooling == "avg" or prefix == 0:
-        return tuple(range(0 if getattr(network, "pool_include_prefix", False) else prefix, tokens))
-    if pooling == "token":
-        return (0,)
-    raise UnsupportedNetworkError(
-        f"{type(network).__name__} pools its tokens by {pooling!r}; class token and average are supported"
-    )
+def record_images(model: Model, images: Tensor, *, gradients: bool) -> AttentionRecord:
+    """`record_attention`, saying so if the images do not have the shape that the network takes."""
+    try:
+        return record_attention(model.network, images, gradients=gradients)
+    except (AssertionError, RuntimeError) as error:
+        expected = tuple(_black_image(model.transform).shape[1:])
+        if tuple(images.shape[1:]) == expected:
+            raise
+        raise ValueError(
+            f"{model.name} was given images of (batch, channels, height, width) = "
+            f"{tuple(images.shape)}, its transform makes {expected}: {error}"
+        ) from error
 
 
 def _probe(network: nn.Module, transform: Transform) -> AttentionRecord:
     """One black image through the network: how many tokens, which grid, how many classes."""
-    parameter = next(network.parameters())
-    image = transform(Image.new("RGB", (224, 224))).unsqueeze(0)
-    return record_attention(network, image.to(parameter), gradients=False)
+    image = _black_image(transform)
+    try:
+        return record_attention(network, image.to(next(network.parameters())), gradients=False)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(network).__name__} does not take what its transform makes, images of shape "
+            f"{tuple(image.shape[1:])}; give wrap_model the transform it was trained with ({error})"
+        ) from error
 
 
-def _normalisation(transform: Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the transform's last step; (0, 1) where it does not normalise."""
-    for step in reversed(getattr(transform, "transforms", [])):
-        if isinstance(step, Normalize):
-            return tuple(map(float, step.mean)), tuple(map(float, step.std))
-    return (0.0,), (1.0,)
+def _black_image(transform: Transform) -> Tensor:
+    return apply_transform(transform, Image.new("RGB", (224, 224))).unsqueeze(0)
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -199,6 +200,8 @@ def _device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} asked for, but torch sees no GPU; use auto or cpu")
+    try:
+        torch.empty(0, device=chosen)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"torch cannot use the device {device!r} here; use auto or cpu") from error
     return chosen

@@ -4,17 +4,25 @@ Maps are shown in inferno: its lightness rises steadily, so it survives greyscal
 colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look of vit-explain.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from PIL import Image
+
+from rollout.files import whole_file
 
 if TYPE_CHECKING:
     from rollout.explanation import Explanation
+    from rollout.scenes import Scene
 
 COLOUR_MAP = "inferno"
 
@@ -47,7 +55,7 @@ def plot_overlay(
         unit: what the values mean; draws a colour bar with it.
     """
     height, width = picture.shape[:2]
-    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    grey = 0.4 + 0.6 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
     image = ax.imshow(
         saliency_map,
@@ -63,14 +71,24 @@ def plot_overlay(
     return ax
 
 
-def _colour_bar(image: ScalarMappable, ax: Axes, unit: str) -> None:
-    """Opaque colours and powers of ten that a reader can subtract."""
-    figure = ax.get_figure()
-    assert figure is not None
+def _colour_bar(image: AxesImage, axes: Axes | np.ndarray, unit: str) -> None:
+    """A bar of the map's colours, opaque, with its unit; beside one panel or a whole figure."""
+    figure = image.get_figure()
+    assert isinstance(figure, Figure)
     opaque = ScalarMappable(Normalize(*image.get_clim()), image.get_cmap())
-    bar = figure.colorbar(opaque, ax=ax, fraction=0.046, pad=0.03, label=unit)
+    shape = {"fraction": 0.046, "pad": 0.03} if isinstance(axes, Axes) else {"aspect": 30}
+    bar = figure.colorbar(opaque, ax=axes, label=unit, **shape)
     bar.formatter.set_powerlimits((-2, 3))
     bar.update_ticks()
+
+
+def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure that a notebook shows where it is the last value of a cell, and only there."""
+    figure, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(width, height), layout="constrained"
+    )
+    plt.close(figure)
+    return figure, axes
 
 
 def plot_explanation(explanation: "Explanation") -> Figure:
@@ -78,8 +96,7 @@ def plot_explanation(explanation: "Explanation") -> Figure:
     from rollout.explanation import METHODS
 
     batch = len(explanation.map)
-    figure = Figure(figsize=(7.2, 3.3 * batch), layout="constrained")
-    axes = figure.subplots(batch, 2, squeeze=False)
+    figure, axes = new_figure(batch, 2, width=7.2, height=3.3 * batch)
     for index, (left, right) in enumerate(axes):
         picture = explanation.pictures[index].numpy()
         plot_picture(picture, ax=left, title="image")
@@ -91,6 +108,60 @@ def plot_explanation(explanation: "Explanation") -> Figure:
             unit=METHODS[explanation.method].unit,
         )
     return figure
+
+
+def plot_maps(
+    picture: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    *,
+    unit: str,
+    shared: bool = True,
+    columns: int = 4,
+) -> Figure:
+    """The image, then one overlay per map, in rows of `columns` panels.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+        maps: title to map (rows, columns).
+        unit: what a map's values mean.
+        shared: one scale and one colour bar for all; False scales each panel to its own maximum,
+            which is then written into its title.
+    """
+    rows = -(-(len(maps) + 1) // columns)
+    figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9 * shared, height=2.8 * rows)
+    panels = axes.ravel()
+    for ax in panels:
+        ax.set_axis_off()
+    plot_picture(picture, ax=panels[0], title="image")
+    top = max(float(values.max()) for values in maps.values()) or 1.0
+    for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
+        own = "" if shared else f"\nbrightest: {values.max():.2g}"
+        plot_overlay(picture, values, ax=ax, title=title + own, vmax=top if shared else None)
+    if shared:
+        _colour_bar(panels[len(maps)].images[-1], panels, unit)
+    return figure
+
+
+def plot_scenes(scenes: Sequence["Scene"], *, columns: int = 5) -> Figure:
+    """Scenes with the classes they hold, each object outlined by its mask."""
+    rows = -(-len(scenes) // columns)
+    figure, axes = new_figure(rows, columns, width=2.2 * columns, height=2.45 * rows)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, scene in zip(axes.flat, scenes, strict=False):
+        plot_picture(scene.image, ax=ax, title=", ".join(scene.masks))
+        for mask in scene.masks.values():
+            ax.contour(mask, levels=[0.5], colors="white", linewidths=0.8)
+    return figure
+
+
+def save_overlay(explanation: "Explanation", path: str | Path, *, index: int = 0) -> Path:
+    """Write one image's map in the look of vit-explain, as large as the network saw the image."""
+    picture = explanation.pictures[index].numpy()
+    with whole_file(path) as partial:
+        saliency_map = explanation.saliency_map()[index]
+        Image.fromarray(jet_overlay(picture, saliency_map)).save(partial)
+    return Path(path)
 
 
 def jet_overlay(picture: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:

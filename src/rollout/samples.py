@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from PIL import Image
+from torch import Tensor
 
 from rollout.files import DATA
+from rollout.metrics import patch_coverage
 from rollout.scenes import CLASSES, Scene, draw_scene
 
 SAMPLES = DATA / "samples"
@@ -50,6 +53,12 @@ def load_masks(name: str | Path) -> dict[str, np.ndarray]:
         return {}
     numbers = np.asarray(Image.open(key))
     return {CLASSES[number - 1]: numbers == number for number in np.unique(numbers) if number}
+
+
+def load_coverage(name: str | Path, grid_size: tuple[int, int]) -> dict[str, Tensor]:
+    """The answer key on the patch grid: class name to share of each patch, (1, rows, columns)."""
+    masks = {label: torch.from_numpy(mask)[None] for label, mask in load_masks(name).items()}
+    return {label: patch_coverage(mask, grid_size) for label, mask in masks.items()}
 
 
 def save_scene(scene: Scene, path: Path) -> None:

@@ -3,18 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import timm
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rollout.checkpoints import read_checkpoint
 from rollout.files import DATA
+from rollout.hub import check_name, create_pretrained
 
 DEMO_WEIGHTS = DATA / "models" / "demo.safetensors"
 DEMO_CARD = DATA / "models" / "demo.json"
@@ -27,22 +24,23 @@ def create_network(
     options: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """A timm network with pretrained, checkpointed or random weights; see `models.load_model`."""
-    _check_name(name)
+    check_name(name)
     options = dict(options or {})
     if checkpoint is None:
-        return _create(name, pretrained, options)
+        return create_pretrained(name, options) if pretrained else _create(name, options)
     state = read_checkpoint(checkpoint)
-    network = _create(name, False, {"num_classes": _num_classes(state), **options})
+    network = _create(name, {"num_classes": _num_classes(state), **options})
     _load_state(network, state, checkpoint, name)
     return network
 
 
 def load_demo() -> tuple[nn.Module, tuple[str, ...]]:
     """The bundled demo model and its labels, as its card describes them."""
-    if not DEMO_WEIGHTS.is_file():
-        raise FileNotFoundError(
-            f"no demo model at {DEMO_WEIGHTS}; run notebooks/08_train_the_demo_model.ipynb"
-        )
+    for path in (DEMO_WEIGHTS, DEMO_CARD):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no demo model at {path}; run notebooks/08_train_the_demo_model.ipynb"
+            )
     card = json.loads(DEMO_CARD.read_text())
     if hashlib.sha256(DEMO_WEIGHTS.read_bytes()).hexdigest() != card["sha256"]:
         raise ValueError(f"{DEMO_WEIGHTS} is damaged: its hash is not the one in {DEMO_CARD.name}")
@@ -55,50 +53,10 @@ def load_demo() -> tuple[nn.Module, tuple[str, ...]]:
     return network, tuple(card["classes"])
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name; training wrappers around them are taken off."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint file {path}")
+def _create(name: str, options: Mapping[str, object]) -> nn.Module:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors, and running code from a file is refused; "
-            "save the state_dict alone, best with safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no readable checkpoint ({error})") from error
-    for wrapper in ("state_dict", "model", "model_state_dict", "network"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state_dict, a table of tensors by name")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _check_name(name: str) -> None:
-    """Refuse what timm does not know, with the nearest names that it does."""
-    architecture = name.split(".")[0]
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(architecture):
-        return
-    close = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
-    raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
-
-
-def _create(name: str, pretrained: bool, options: dict[str, object]) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=pretrained, **options)
-    except OSError as error:
-        raise ConnectionError(
-            f"the weights of {name!r} are not in the local cache and the Hugging Face hub cannot be "
-            "reached; connect once so that they are kept, or pass checkpoint=FILE (--checkpoint), "
-            "or use the model 'demo', which is bundled"
-        ) from error
-    except (RuntimeError, TypeError) as error:
+        return timm.create_model(name, **options)
+    except (AssertionError, RuntimeError, TypeError) as error:
         raise ValueError(f"timm cannot make {name!r}: {error}") from error
 
 

@@ -8,6 +8,7 @@ the last bits of one machine decide nothing; only arrays are kept.
 
 import importlib
 import itertools
+import json
 import sys
 import types
 from pathlib import Path
@@ -80,7 +81,8 @@ def main(checkout):
     image = torch.randn(1, 3, 64, 64).half().double()
     arrays = {f"network/{name}": value.half() for name, value in state.items()}
     arrays |= {"image": image.half(), **published_masks(checkout, state, image)}
-    metadata = {"torch": torch.__version__, "timm": timm.__version__}
+    versions = {"torch": torch.__version__, "timm": timm.__version__}
+    metadata = {"network": json.dumps(NETWORK), **versions}
     save_file(arrays, Path(__file__).with_name("vit_explain.safetensors"), metadata)
 
 
