@@ -1,4 +1,4 @@
-"""From an image to an Explanation: targets, settings, batches, sizes, files, and what is refused."""
+"""From an image to an Explanation: targets, settings, batches, files, and what is refused."""
 
 import numpy as np
 import pytest

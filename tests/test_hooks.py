@@ -31,7 +31,9 @@ def unfused_reference(network: nn.Module, images: torch.Tensor, target: list[int
     return [attention.detach() for attention in kept], gradients
 
 
-@pytest.mark.parametrize("options", [{}, {"qk_norm": True}, {"reg_tokens": 2}, {"init_values": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"qk_norm": True}, {"reg_tokens": 2}, {"init_values": 0.5}]
+)
 def test_attention_and_gradients_equal_the_unfused_path(options):
     network = small_vit(**options)
     record = record_attention(network, IMAGES)

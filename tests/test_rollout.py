@@ -16,7 +16,7 @@ def attentions(peak: float = 2.0) -> list[torch.Tensor]:
 
 
 def product_by_hand(blocks, reduce, ratio, start=0):
-    """Abnar & Zuidema with vit-explain's knobs, one image and one full matrix at a time, float64."""
+    """Abnar & Zuidema with vit-explain's knobs, one image at a time, float64."""
     results = []
     for image in range(BATCH):
         result = np.eye(TOKENS)

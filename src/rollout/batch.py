@@ -1,6 +1,6 @@
 """Run notebooks with papermill, one after the other, and say what they wrote.
 
-    python -m rollout.batch notebooks/01_vanilla_rollout.ipynb --out runs/demo -p model_name demo
+python -m rollout.batch notebooks/01_vanilla_rollout.ipynb --out runs/demo -p model_name demo
 """
 
 import argparse

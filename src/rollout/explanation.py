@@ -115,7 +115,7 @@ class Explanation:
     pictures: Tensor
 
     def saliency_map(self, size: tuple[int, int] | None = None) -> "ndarray":
-        """The maps at `size`, by default the image's, bilinear, unscaled: (batch, height, width)."""
+        """The maps at `size`, by default the image's, unscaled: (batch, height, width)."""
         height, width = size or self.pictures.shape[1:3]
         resized = interpolate(self.map.unsqueeze(1), (height, width), mode="bilinear")
         return resized.squeeze(1).numpy()

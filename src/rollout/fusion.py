@@ -1,10 +1,10 @@
-"""One block's attention as a Markov transition: fuse the heads, discard the lowest, add the identity.
+"""One block's attention as a Markov transition: fuse heads, discard the lowest, add the identity.
 
 The steps are those of attention rollout (Abnar & Zuidema, 2020, section 4) with the two knobs that
 vit-explain added: how heads are fused, and which share of the lowest entries is discarded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 HeadFusion = Literal["mean", "max", "min"]
-HEAD_FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}
+HEAD_FUSIONS: dict[str, Callable[..., Tensor]] = {
+    "mean": torch.mean,
+    "max": torch.amax,
+    "min": torch.amin,
+}
 assert set(HEAD_FUSIONS) == set(get_args(HeadFusion))
 
 
@@ -68,7 +72,7 @@ def transition(fused: Tensor) -> Tensor:
 
 
 def _order_statistic(entries: Tensor, index: int) -> Tensor:
-    """The entry of each row that stands at `index` when the row is sorted: (rows, entries) -> (rows,)."""
+    """The entry of each row at `index` of its sorted order: (rows, entries) -> (rows,)."""
     if entries.device.type == "cpu" and entries.dtype in (torch.float32, torch.float64):
         # numpy's selection is over ten times faster than torch.kthvalue on a CPU.
         ordered = np.partition(entries.detach().numpy(), index, axis=1)
@@ -89,7 +93,9 @@ def check_discard_ratio(discard_ratio: float) -> None:
 def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequence[Tensor]:
     """The blocks from `start_block` to the last; a start that leaves none is an error."""
     if len(attentions) == 0:
-        raise ValueError("attentions is empty; pass one (batch, heads, query, key) tensor per block")
+        raise ValueError(
+            "attentions is empty; pass one (batch, heads, query, key) tensor per block"
+        )
     if not 0 <= start_block < len(attentions):
         raise ValueError(
             f"start_block must be in [0, {len(attentions) - 1}] for {len(attentions)} blocks, "

@@ -22,7 +22,7 @@ from rollout.record import AttentionCall, AttentionRecord
 
 
 class UnsupportedNetworkError(ValueError):
-    """The network has no graph of one set of tokens through all blocks, so nothing can be rolled out."""
+    """The network has no single graph of tokens through all blocks; nothing can be rolled out."""
 
 
 def record_attention(
@@ -54,7 +54,7 @@ def record_attention(
 
 
 class _Recorder(TorchFunctionMode):
-    """Sees every torch function that the network calls; keeps what is attention, changes nothing."""
+    """Sees every torch function the network calls; keeps what is attention, changes nothing."""
 
     def __init__(self, network: nn.Module, gradients: bool) -> None:
         super().__init__()
@@ -63,8 +63,14 @@ class _Recorder(TorchFunctionMode):
         self.convolution_size: tuple[int, int] | None = None
         self._names = {id(module): name for name, module in network.named_modules()}
         self._softmax_shape: torch.Size | None = None
-        softmaxes = [torch.softmax, Tensor.softmax, F.softmax]
-        products = [torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm]
+        softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
+        products: list[Callable] = [
+            torch.matmul,
+            Tensor.matmul,
+            Tensor.__matmul__,
+            torch.bmm,
+            Tensor.bmm,
+        ]
         self._handlers: dict[Callable, Callable] = {
             F.scaled_dot_product_attention: self._attention,
             F.multi_head_attention_forward: self._multi_head_attention,
@@ -108,7 +114,7 @@ class _Recorder(TorchFunctionMode):
         return output
 
     def _product(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention written out: the left factor of the first product after a softmax of its shape."""
+        """Attention written out: the left factor, if a softmax of its shape came just before."""
         output = func(*args, **kwargs)
         if len(args) < 2 or args[0].shape != self._softmax_shape:
             return output
@@ -193,7 +199,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 def _eager(network: nn.Module) -> nn.Module:
-    """The module that Python runs; compiled wrappers are opened, what cannot be watched is refused."""
+    """The module that Python runs: compiled wrappers are opened, what runs unseen is refused."""
     if isinstance(network, torch.jit.ScriptModule):
         raise UnsupportedNetworkError(
             "TorchScript runs out of sight of Python; pass the module that it was made from"
@@ -218,7 +224,7 @@ def _token_graph(calls: list[AttentionCall], batch: int, network: str) -> tuple[
     if not calls:
         raise UnsupportedNetworkError(
             f"{network} ran without any attention that could be recorded; rollout needs a Vision "
-            "Transformer that calls scaled_dot_product_attention or multiplies a softmax with values"
+            "Transformer that calls scaled_dot_product_attention or writes out softmax(q k) v"
         )
     blocks = tuple(
         call for call in calls if len(call.shape) == 4 and call.shape[-2] == call.shape[-1]

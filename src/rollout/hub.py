@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import constants, get_session
@@ -31,7 +32,7 @@ def check_name(name: str) -> None:
     raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
 
 
-def create_pretrained(name: str, options: Mapping[str, object]) -> nn.Module:
+def create_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm network with its pretrained weights.
 
     Raises:
@@ -58,7 +59,7 @@ def create_pretrained(name: str, options: Mapping[str, object]) -> nn.Module:
         raise _unreachable(name) from error
 
 
-def _create(name: str, options: Mapping[str, object]) -> nn.Module:
+def _create(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, **options)
     except (AssertionError, RuntimeError, TypeError) as error:

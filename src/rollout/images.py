@@ -12,7 +12,7 @@ _SIXTEEN_BIT = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
 def load_image(source: str | Path | Image.Image) -> Image.Image:
-    """Open an image as 8-bit RGB: upright, white behind what is transparent, first frame of several.
+    """Open an image as 8-bit RGB: upright, on white where transparent, first frame of several.
 
     Raises:
         FileNotFoundError: no such file.

@@ -28,6 +28,6 @@ def _readout_tokens(network: nn.Module, prefix: int, tokens: int) -> tuple[int, 
     if pooling == "token":
         return (0,)
     raise UnsupportedNetworkError(
-        f"{type(network).__name__} pools its tokens by {pooling!r}, and which of them it reads cannot "
-        "be said; a class token and average pooling are supported"
+        f"{type(network).__name__} pools its tokens by {pooling!r}, which does not say how much it "
+        "reads of each; a class token and average pooling are supported"
     )

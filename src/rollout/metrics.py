@@ -1,4 +1,4 @@
-"""How well a map finds an object whose mask is known: peak, average precision, share against a rival.
+"""How well a map finds an object whose mask is known: peak, average precision, share of mass.
 
 All work on the patch grid. Maps are (batch, rows, columns); a mask enters as the share of each
 patch that it covers, so that patches on an object's border count for what they are.
@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 
 def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
-    """Share of each patch that the mask covers: (batch, height, width) -> (batch, rows, columns)."""
+    """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
     return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
 
 
@@ -42,13 +42,13 @@ def average_precision(saliency_map: Tensor, coverage: Tensor, *, threshold: floa
 
 
 def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
-    """Average precision of one ranking: mean over the relevant items of the precision at their rank."""
+    """Average precision of one ranking: mean over relevant items of the precision at their rank."""
     at_least = scores[None, :] >= scores[relevant][:, None]  # (relevant items, items)
     return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
 
 
 def mass_on_object(saliency_map: Tensor, coverage: Tensor) -> Tensor:
-    """Share of the map's mass that lies on the object: (batch,). A blind map has the object's area."""
+    """Share of the map's mass that lies on the object, (batch,); a blind map has its area."""
     _same_shape(saliency_map, coverage)
     return (saliency_map * coverage).sum(dim=(1, 2)) / saliency_map.sum(dim=(1, 2))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -74,12 +75,12 @@ class Model:
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(dim=-1)
 
     def images(self, source: ImageSource) -> Tensor:
-        """What the network takes, (batch, channels, height, width), on its device in its precision."""
+        """What the network takes, (batch, channels, height, width), on its device, in its dtype."""
         if isinstance(source, Tensor):
             check_batch(source)
             batch = source
         else:
-            sources = [source] if isinstance(source, str | Path | Image.Image) else list(source)
+            sources: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
             if not sources:
                 raise ValueError("got an empty list of images; give at least one")
             pictures = [load_image(image) for image in sources]
@@ -143,7 +144,7 @@ def wrap_model(
             data configuration.
         labels: one per class; by default ImageNet's where timm knows the network as trained on it.
     """
-    network = network.eval() if device is None else network.eval().to(_device(device))
+    network = network.eval() if device is None else network.eval().to(weights.find_device(device))
     if transform is None:
         transform = default_transform(network)
     probe = _probe(network, transform)
@@ -191,17 +192,3 @@ def _probe(network: nn.Module, transform: Transform) -> AttentionRecord:
 
 def _black_image(transform: Transform) -> Tensor:
     return apply_transform(transform, Image.new("RGB", (224, 224))).unsqueeze(0)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
-    try:
-        torch.empty(0, device=chosen)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"torch cannot use the device {device!r} here; use auto or cpu") from error
-    return chosen

@@ -78,11 +78,12 @@ def _colour_bar(image: AxesImage, axes: Axes | np.ndarray, unit: str) -> None:
     opaque = ScalarMappable(Normalize(*image.get_clim()), image.get_cmap())
     shape = {"fraction": 0.046, "pad": 0.03} if isinstance(axes, Axes) else {"aspect": 30}
     bar = figure.colorbar(opaque, ax=axes, label=unit, **shape)
-    bar.formatter.set_powerlimits((-2, 3))
-    bar.update_ticks()
+    bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
 
 
-def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def new_figure(
+    rows: int, columns: int, *, width: float, height: float
+) -> tuple[Figure, np.ndarray]:
     """A figure that a notebook shows where it is the last value of a cell, and only there."""
     figure, axes = plt.subplots(
         rows, columns, squeeze=False, figsize=(width, height), layout="constrained"
@@ -176,4 +177,4 @@ def jet_overlay(picture: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
     """
     scaled = saliency_map / (saliency_map.max() or 1.0)
     added = matplotlib.colormaps["jet"](scaled)[..., :3] + picture
-    return np.uint8(255 * added / added.max())
+    return (255 * added / added.max()).astype(np.uint8)

@@ -1,6 +1,7 @@
 """How good the demo model and its explanations are, on scenes it has never seen."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,7 +22,9 @@ from rollout.scenes import CLASSES, Scene, SceneDataset
 UNSEEN_SEED = 20_000  # training counts its seeds from 0
 
 
-def assess(model: Model, *, scenes: int = 500, batch_size: int = 50, **settings: object) -> dict[str, float]:
+def assess(
+    model: Model, *, scenes: int = 500, batch_size: int = 50, **settings: Any
+) -> dict[str, float]:
     """Measure on scenes of two objects, each of them the target once and the rival once.
 
     Args:
@@ -46,10 +49,9 @@ def assess(model: Model, *, scenes: int = 500, batch_size: int = 50, **settings:
         for target, rival in ((0, 1), (1, 0)):
             names = [list(scene.masks)[target] for scene in batch]
             explanation = explain(model, images, target=names, **settings)
-            grid = explanation.map.shape[1:]
-            cases.append(
-                _case(explanation.map, _coverage(batch, target, grid), _coverage(batch, rival, grid))
-            )
+            grid_size = model.layout.grid_size
+            on_target, on_rival = (_coverage(batch, which, grid_size) for which in (target, rival))
+            cases.append(_case(explanation.map, on_target, on_rival))
         probabilities.append(model.probabilities(explanation.logits))
     ranked, truth = torch.cat(probabilities), torch.cat(present).bool()
     peak, precision, share = torch.cat(cases, dim=1).nanmean(dim=1).tolist()

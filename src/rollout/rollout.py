@@ -39,11 +39,13 @@ def attention_rollout(
             (batch, tokens). With it only this mixture of rows is computed, which is much faster.
 
     Returns:
-        (batch, query, key), or (batch, key) with a readout; every row is non-negative and sums to 1.
+        (batch, query, key), or (batch, key) with a readout; rows are non-negative and sum to 1.
     """
     check_head_fusion(head_fusion)
     blocks = select_blocks(attentions, start_block)
-    return _chain((fuse_heads(block, head_fusion) for block in reversed(blocks)), discard_ratio, readout)
+    return _chain(
+        (fuse_heads(block, head_fusion) for block in reversed(blocks)), discard_ratio, readout
+    )
 
 
 def gradient_rollout(
@@ -63,7 +65,7 @@ def gradient_rollout(
         head_fusion, discard_ratio, start_block, readout: as in `attention_rollout`.
 
     Returns:
-        (batch, query, key), or (batch, key) with a readout; every row is non-negative and sums to 1.
+        (batch, query, key), or (batch, key) with a readout; rows are non-negative and sum to 1.
     """
     check_head_fusion(head_fusion)
     if len(attentions) != len(gradients):
@@ -77,7 +79,9 @@ def gradient_rollout(
     return _chain(fused, discard_ratio, readout)
 
 
-def _chain(fused_last_first: Iterable[Tensor], discard_ratio: float, readout: Tensor | None) -> Tensor:
+def _chain(
+    fused_last_first: Iterable[Tensor], discard_ratio: float, readout: Tensor | None
+) -> Tensor:
     """rows @ transition[last] @ ... @ transition[first], one block in memory at a time."""
     check_discard_ratio(discard_ratio)
     rows = None
@@ -96,7 +100,7 @@ def _chain(fused_last_first: Iterable[Tensor], discard_ratio: float, readout: Te
 
 
 def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
-    """What to start from at the top: every token, (batch, query, key), or the readout, (batch, 1, key)."""
+    """What to start from: every token, (batch, query, key), or the readout, (batch, 1, key)."""
     batch, query, key = fused.shape
     if query != key:
         raise ValueError(f"attention must have as many queries as keys, got {query} and {key}")

@@ -62,7 +62,7 @@ def load_coverage(name: str | Path, grid_size: tuple[int, int]) -> dict[str, Ten
 
 
 def save_scene(scene: Scene, path: Path) -> None:
-    """Write the image, and beside it the mask: a palette image, 0 or 1 + the number of the class."""
+    """Write the image, and beside it the masks: a palette image, 0 or 1 + the class's number."""
     numbers = np.zeros(scene.image.shape[:2], np.uint8)
     for name, mask in scene.masks.items():
         numbers[mask] = 1 + CLASSES.index(name)
@@ -76,4 +76,3 @@ def draw_samples(folder: Path = SAMPLES) -> None:
     """Make the shipped scenes anew."""
     for name, (classes, seed) in SCENE_SEEDS.items():
         save_scene(draw_scene(np.random.default_rng(seed), classes), folder / f"scene_{name}.png")
-

@@ -39,7 +39,12 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 @dataclass(frozen=True)
 class Scene:
-    """An image (height, width, 3) of uint8, and per class in it the (height, width) bool mask of its visible pixels."""
+    """A picture and its answer key.
+
+    Attributes:
+        image: (height, width, 3) of uint8.
+        masks: class name to the visible pixels of its object, (height, width) of bool.
+    """
 
     image: np.ndarray
     masks: dict[str, np.ndarray]
@@ -95,10 +100,8 @@ def _sprite(rng: np.random.Generator, name: str, size: int) -> Image.Image:
     return turned.crop(turned.getbbox())
 
 
-def _place(
-    rng: np.random.Generator, extent: tuple[int, int], size: int, boxes: list[Box]
-) -> Box:
-    """A place that covers under a tenth of the object and of each other one, if 30 tries find it."""
+def _place(rng: np.random.Generator, extent: tuple[int, int], size: int, boxes: list[Box]) -> Box:
+    """A place with under a tenth of it or of any other object covered, if 30 tries find one."""
     width, height = extent
     for _ in range(30):
         left, top = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))

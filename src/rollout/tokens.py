@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """The order of the tokens: prefix tokens (class, distillation, registers), then patches row by row.
+    """The order of the tokens: prefix (class, distillation, registers), then patches row by row.
 
     Attributes:
         grid_size: (rows, columns) of the patch grid.
@@ -50,7 +50,7 @@ class TokenLayout:
         return weights
 
     def to_grid(self, relevance: Tensor) -> Tensor:
-        """Drop the prefix tokens and lay the patches out: (batch, tokens) -> (batch, rows, columns)."""
+        """Drop the prefix and lay the patches out: (batch, tokens) -> (batch, rows, columns)."""
         if relevance.dim() != 2 or relevance.shape[1] != self.num_tokens:
             raise ValueError(
                 f"relevance must have shape (batch, {self.num_tokens}): {self.num_prefix_tokens} "

@@ -10,6 +10,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import Attention
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -31,7 +32,7 @@ PREPROCESSING = {
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides the weights. Two runs with equal settings see the same scenes in the same order."""
+    """What decides the weights: equal settings see the same scenes in the same order."""
 
     steps: int = 4000
     depth: int = 6
@@ -61,11 +62,17 @@ def train(
     """
     network = build_network(settings).to(device)
     optimizer = create_optimizer_v2(
-        network, opt="adamw", lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
+        network,
+        opt="adamw",
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        betas=(0.9, 0.98),
     )
     done = _resume(checkpoint, settings, network, optimizer) if Path(checkpoint).exists() else 0
     batches = _batches(settings, done)
-    with tqdm(batches, initial=done, total=settings.steps, desc="training", unit="step") as progress:
+    with tqdm(
+        batches, initial=done, total=settings.steps, desc="training", unit="step"
+    ) as progress:
         for step, (images, labels) in enumerate(progress, start=done):
             loss = _step(network, optimizer, settings, step, images.to(device), labels.to(device))
             if (step + 1) % save_every == 0 or step + 1 == settings.steps:
@@ -82,8 +89,9 @@ def build_network(settings: TrainingSettings) -> nn.Module:
         num_classes=len(CLASSES),
         patch_drop_rate=settings.patch_drop_rate,
     )
-    for block in network.blocks:
-        block.attn.fused_attn = False  # written out, the backward pass is twice as fast on a CPU
+    for module in network.modules():
+        if isinstance(module, Attention):
+            module.fused_attn = False  # written out, the backward pass is twice as fast on a CPU
     return network
 
 
@@ -132,7 +140,11 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 
 
 def _save(
-    path: str | Path, settings: TrainingSettings, network: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    path: str | Path,
+    settings: TrainingSettings,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
 ) -> None:
     state = {
         "settings": asdict(settings),
@@ -145,7 +157,10 @@ def _save(
 
 
 def _resume(
-    path: str | Path, settings: TrainingSettings, network: nn.Module, optimizer: torch.optim.Optimizer
+    path: str | Path,
+    settings: TrainingSettings,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> int:
     """Load the checkpoint's state; returns the number of steps that are done."""
     state = torch.load(path, map_location="cpu", weights_only=True)

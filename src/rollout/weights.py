@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ def create_network(
     name: str,
     checkpoint: str | Path | None = None,
     pretrained: bool = True,
-    options: Mapping[str, object] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A timm network with pretrained, checkpointed or random weights; see `models.load_model`."""
     check_name(name)
@@ -53,7 +55,22 @@ def load_demo() -> tuple[nn.Module, tuple[str, ...]]:
     return network, tuple(card["classes"])
 
 
-def _create(name: str, options: Mapping[str, object]) -> nn.Module:
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of that name if torch can use it here; "auto" is a GPU where there is one."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
+    try:
+        torch.empty(0, device=chosen)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"torch cannot use the device {device!r} here; use auto or cpu") from error
+    return chosen
+
+
+def _create(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, **options)
     except (AssertionError, RuntimeError, TypeError) as error:

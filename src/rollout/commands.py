@@ -1,0 +1,122 @@
+"""What the commands of the command line do, once their arguments are parsed."""
+
+from argparse import ArgumentError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rollout.explanation import Explanation, explain
+from rollout.files import whole_file
+from rollout.hub import check_name
+from rollout.images import load_image
+from rollout.models import Model, load_model
+from rollout.plots import jet_overlay
+from rollout.weights import find_device
+
+
+def explain_files(arguments: Namespace) -> None:
+    """Write the pictures of every image and print a line for each file.
+
+    Raises:
+        ArgumentError: the arguments make no sense together, here, or for this model.
+        ValueError, OSError: an image, a weights file or the output folder does not work.
+    """
+    images = [*arguments.images, *([arguments.image_path] if arguments.image_path else [])]
+    if not images:
+        raise ArgumentError(None, "no image to explain; give a file (see rollout explain --help)")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
+    _check_images(images)
+    model = _load(arguments)
+    target = _target(model, arguments)
+    for image, folder in zip(images, _folders(images, arguments.out), strict=True):
+        _write(_explanation(model, image, target, arguments), folder, image)
+
+
+def _check_images(images: Sequence[Path]) -> None:
+    """Open all of them, and name each one that cannot be."""
+    problems = []
+    for image in images:
+        try:
+            load_image(image)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _load(arguments: Namespace) -> Model:
+    name, checkpoint = arguments.model, arguments.checkpoint
+    try:
+        find_device(arguments.device)
+        if name != "demo":
+            check_name(name)
+        elif checkpoint is not None:
+            raise ValueError("--checkpoint needs --model with the name of its architecture")
+    except ValueError as error:
+        raise ArgumentError(None, str(error)) from error
+    return load_model(name, checkpoint=checkpoint, device=arguments.device)
+
+
+def _target(model: Model, arguments: Namespace) -> int | None:
+    given = arguments.target if arguments.category_index is None else arguments.category_index
+    try:
+        return None if given is None else model.class_index(given)
+    except ValueError as error:
+        raise ArgumentError(None, str(error)) from error
+
+
+def _explanation(
+    model: Model, image: Path, target: int | None, arguments: Namespace
+) -> Explanation:
+    default = "attention_rollout" if target is None else "gradient_rollout"
+    try:
+        return explain(
+            model,
+            image,
+            method=arguments.method or default,
+            target=target,
+            head_fusion=arguments.head_fusion,
+            discard_ratio=arguments.discard_ratio,
+        )
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from error
+
+
+def _folders(images: Sequence[Path], out: Path) -> list[Path]:
+    """Where each image's files go: `out`, or for several images a folder in it named after each."""
+    if len(images) == 1:
+        return [out]
+    names: list[str] = []
+    for image in images:
+        name, number = image.stem, 1
+        # Some file systems take Cat and cat for the same.
+        while name.casefold() in map(str.casefold, names):
+            number += 1
+            name = f"{image.stem}-{number}"
+        names.append(name)
+    return [out / name for name in names]
+
+
+def _write(explanation: Explanation, folder: Path, image: Path) -> None:
+    picture = explanation.pictures[0].numpy()
+    overlay = jet_overlay(picture, explanation.saliency_map()[0])
+    _save(np.uint8(255 * picture + 0.5), folder / "input.png", f"{image} as the network saw it")
+    _save(overlay, folder / _file_name(explanation), explanation.title())
+
+
+def _file_name(explanation: Explanation) -> str:
+    """The name that vit-explain gives it, so that its users find their files."""
+    settings = explanation.settings
+    method = explanation.method
+    if method == "gradient_rollout":
+        method = f"grad_rollout_{explanation.target[0]}"
+    return f"{method}_{settings['discard_ratio']:.3f}_{settings['head_fusion']}.png"
+
+
+def _save(pixels: np.ndarray, path: Path, content: str) -> None:
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial)
+    print(f"{path}: {content}", flush=True)
