@@ -103,7 +103,7 @@ def _folders(images: Sequence[Path], out: Path) -> list[Path]:
 def _write(explanation: Explanation, folder: Path, image: Path) -> None:
     picture = explanation.pictures[0].numpy()
     overlay = jet_overlay(picture, explanation.saliency_map()[0])
-    _save(np.uint8(255 * picture + 0.5), folder / "input.png", f"{image} as the network saw it")
+    _save((255 * picture + 0.5).astype(np.uint8), folder / "input.png", f"{image} as the network saw it")
     _save(overlay, folder / _file_name(explanation), explanation.title())
 
 

@@ -91,7 +91,7 @@ def build_network(settings: TrainingSettings) -> nn.Module:
     )
     for module in network.modules():
         if isinstance(module, Attention):
-            module.fused_attn = False  # written out, the backward pass is twice as fast on a CPU
+            vars(module)["fused_attn"] = False  # written out, the backward pass is twice as fast on a CPU
     return network
 
 
