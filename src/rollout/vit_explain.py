@@ -6,22 +6,20 @@ classifier reads and how the patches lie is read off the network; no call leaves
 `legacy=True` takes all of that back, to reproduce pictures made with the published code.
 """
 
-import math
 import operator
-from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 
 from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion, fuse_heads
-from rollout.hooks import UnsupportedNetworkError, record_attention
+from rollout.hooks import record_attention
 from rollout.labels import class_index
-from rollout.models import Model, read_layout
+from rollout.layouts import read_layout
+from rollout.models import Model
+from rollout.published import published_rollout, record_unfused, score_gradients
 from rollout.record import AttentionRecord
 from rollout.rollout import attention_rollout, gradient_rollout
 
@@ -70,16 +68,16 @@ class _DropIn:
 
     def _published(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
         image = image.detach().clone().requires_grad_(category is not None)
-        record, attentions = _record_unfused(network, image, self.attention_layer_name)
+        record, attentions = record_unfused(network, image, self.attention_layer_name)
         if category is None:
             fused = [fuse_heads(attention.cpu(), self.head_fusion) for attention in attentions]
-            return _published_rollout(fused, self.discard_ratio, spare_first=True)
-        gradients = _score_gradients(record, self._index(category, record), attentions)
+            return published_rollout(fused, self.discard_ratio, spare_first=True)
+        gradients = score_gradients(record, self._index(category, record), attentions)
         # Its backward hooks collect the last block first, its forward hooks the first block first.
         pairs = zip(attentions, reversed(gradients), strict=True)
         fused = [fuse_heads(block.detach().cpu() * gradient.cpu()) for block, gradient in pairs]
         positive = [block.masked_fill(block < 0, 0) for block in fused]
-        return _published_rollout(positive, self.discard_ratio, spare_first=False)
+        return published_rollout(positive, self.discard_ratio, spare_first=False)
 
     def _index(self, category: int | str, record: AttentionRecord) -> int:
         labels = self.model.labels if isinstance(self.model, Model) else None
@@ -160,89 +158,6 @@ def _pick_blocks(network: nn.Module, record: AttentionRecord, layer_name: str) -
             f"{record.blocks[0].module!r}; the default {ALL_BLOCKS!r} takes all"
         )
     return replace(record, blocks=tuple(blocks))
-
-
-def _record_unfused(
-    network: nn.Module, image: Tensor, layer_name: str
-) -> tuple[AttentionRecord, list[Tensor]]:
-    """The record, and what the modules with `layer_name` in their name returned: the attention.
-
-    Where the image requires a gradient, the graph holds what went into each softmax.
-    """
-    outputs: list[Tensor] = []
-    with ExitStack() as stack:
-        for name, module in network.named_modules():
-            if vars(module).get("fused_attn") is True:
-                stack.callback(vars(module).update, fused_attn=True)
-                vars(module).update(fused_attn=False)
-            if layer_name in name:
-                keep = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
-                stack.enter_context(keep)
-        record = record_attention(network, image, gradients=image.requires_grad)
-    _check_published(record, layer_name, outputs)
-    return record, outputs
-
-
-def _check_published(record: AttentionRecord, layer_name: str, outputs: list[Tensor]) -> None:
-    """Refuse what the published code fails on, or lays out wrongly without a word."""
-    tokens, grid_size = record.num_tokens, record.convolution_size
-    if not outputs or any(output.shape[2:] != (tokens, tokens) for output in outputs):
-        fault = f"modules named *{layer_name}* that return attention, which this network lacks"
-    elif grid_size is None or grid_size[0] != grid_size[1] or tokens != 1 + grid_size[0] ** 2:
-        fault = f"one class token and a square patch grid, not {tokens} tokens, grid {grid_size}"
-    else:
-        return
-    raise UnsupportedNetworkError(f"legacy=True needs {fault}; use legacy=False")
-
-
-def _score_gradients(
-    record: AttentionRecord, category: int, attentions: list[Tensor]
-) -> tuple[Tensor, ...]:
-    """d(logit) / d(input of the softmax) of each block, first block first.
-
-    That is what the published backward hook receives, not the gradient of the probabilities:
-    dropout in eval mode returns its input, so the hook hangs on the softmax.
-    """
-    assert record.output is not None  # recorded with gradients
-    with torch.enable_grad():
-        score = record.output[:, category].sum()
-    return torch.autograd.grad(score, [_softmax_input(attention) for attention in attentions])
-
-
-def _softmax_input(attention: Tensor) -> GradientEdge:
-    scores, number = attention.grad_fn.next_functions[0] if attention.grad_fn else (None, 0)
-    if scores is None:
-        raise UnsupportedNetworkError(
-            "legacy=True needs gradients all the way from the attention to the image, and this "
-            "network cuts them; use legacy=False"
-        )
-    return GradientEdge(scores, number)
-
-
-def _published_rollout(
-    fused_blocks: Iterable[Tensor], discard_ratio: float, *, spare_first: bool
-) -> Tensor:
-    """The published arithmetic: (1, query, key) per block -> the class token's (rows, columns)."""
-    rollout: Tensor | None = None
-    for fused in fused_blocks:
-        kept = _published_discard(fused, discard_ratio, spare_first)
-        dtype = torch.promote_types(kept.dtype, torch.get_default_dtype())
-        identity = torch.eye(kept.shape[-1], dtype=dtype)
-        halves = (kept + identity) / 2
-        # Without keepdim: each column is divided by the sum of the row of its number.
-        transition = halves / halves.sum(dim=-1)
-        rollout = transition @ (identity if rollout is None else rollout)
-    assert rollout is not None  # _check_published
-    side = math.isqrt(rollout.shape[-1] - 1)
-    return rollout[0, 0, 1:].unflatten(0, (side, side))
-
-
-def _published_discard(fused: Tensor, discard_ratio: float, spare_first: bool) -> Tensor:
-    """Unlike `discard_lowest`, topk chooses among equal entries, so that just so many become 0."""
-    check_discard_ratio(discard_ratio)
-    entries = fused.flatten(1)  # (1, query, key) -> (1, query * key)
-    lowest = entries.topk(int(entries.shape[1] * discard_ratio), largest=False).indices[0]
-    return entries.index_fill(1, lowest[lowest != 0] if spare_first else lowest, 0).view_as(fused)
 
 
 def _scaled(relevance: Tensor) -> np.ndarray:
