@@ -29,9 +29,11 @@ help:  ## List the targets
 demo: $(STAMP)  ## Run the first notebooks on the demo model; results under runs/demo/
 	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/demo
 
-figures: $(STAMP)  ## Make the README's pictures anew from the notebooks
-	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/figures
-	@cp runs/figures/*/readme/*.png figures/
+figures: $(STAMP)  ## Run the committed notebooks anew, and with them the README's pictures
+	@$(PY) -m nbconvert --to notebook --execute --inplace --log-level WARN \
+		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+		$(NOTEBOOKS)
+	@cp runs/*/readme/*.png figures/
 
 test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
 	$(PY) -m pytest $(ARGS)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-METHODS = ("raw_attention", "attention_rollout", "gradient_rollout")
+METHODS = ("raw_attention", "attention_rollout", "attention_flow", "gradient_rollout")
 HEAD_FUSIONS = ("max", "mean", "min")
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
 
@@ -41,10 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        # torch, timm and matplotlib take seconds to import: only after the arguments made sense.
-        from rollout.commands import explain_files
-
-        explain_files(arguments)
+        _explain(arguments)
     except argparse.ArgumentError as error:
         return _complain(str(error), _USAGE)
     except KeyboardInterrupt:
@@ -54,6 +51,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         return _complain(_sentence(error), _FAILURE)
     return 0
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    if arguments.image_path:
+        arguments.images.append(arguments.image_path)
+    if not arguments.images:
+        raise argparse.ArgumentError(None, "no image; give a file (see rollout explain --help)")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise argparse.ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
+    if arguments.checkpoint is not None and arguments.model == "demo":
+        raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
+    # torch, timm and matplotlib take seconds to import: only once everything else is in order.
+    from rollout.images import check_images
+
+    check_images(arguments.images)
+    from rollout.commands import explain_files
+
+    explain_files(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ from PIL import Image
 from rollout.explanation import Explanation, explain
 from rollout.files import whole_file
 from rollout.hub import check_name
-from rollout.images import load_image
 from rollout.models import Model, load_model
 from rollout.plots import jet_overlay
 from rollout.weights import find_device
@@ -21,43 +20,24 @@ def explain_files(arguments: Namespace) -> None:
 
     Raises:
         ArgumentError: the arguments make no sense together, here, or for this model.
-        ValueError, OSError: an image, a weights file or the output folder does not work.
+        ValueError, OSError: an image, the weights or the output folder does not work.
     """
-    images = [*arguments.images, *([arguments.image_path] if arguments.image_path else [])]
-    if not images:
-        raise ArgumentError(None, "no image to explain; give a file (see rollout explain --help)")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
-    _check_images(images)
+    images = arguments.images
     model = _load(arguments)
     target = _target(model, arguments)
     for image, folder in zip(images, _folders(images, arguments.out), strict=True):
         _write(_explanation(model, image, target, arguments), folder, image)
 
 
-def _check_images(images: Sequence[Path]) -> None:
-    """Open all of them, and name each one that cannot be."""
-    problems = []
-    for image in images:
-        try:
-            load_image(image)
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
 def _load(arguments: Namespace) -> Model:
-    name, checkpoint = arguments.model, arguments.checkpoint
+    name = arguments.model
     try:
         find_device(arguments.device)
         if name != "demo":
             check_name(name)
-        elif checkpoint is not None:
-            raise ValueError("--checkpoint needs --model with the name of its architecture")
     except ValueError as error:
         raise ArgumentError(None, str(error)) from error
-    return load_model(name, checkpoint=checkpoint, device=arguments.device)
+    return load_model(name, checkpoint=arguments.checkpoint, device=arguments.device)
 
 
 def _target(model: Model, arguments: Namespace) -> int | None:
@@ -103,7 +83,7 @@ def _folders(images: Sequence[Path], out: Path) -> list[Path]:
 def _write(explanation: Explanation, folder: Path, image: Path) -> None:
     picture = explanation.pictures[0].numpy()
     overlay = jet_overlay(picture, explanation.saliency_map()[0])
-    _save((255 * picture + 0.5).astype(np.uint8), folder / "input.png", f"{image} as the network saw it")
+    _save((255 * picture + 0.5).astype(np.uint8), folder / "input.png", f"{image}, as seen")
     _save(overlay, folder / _file_name(explanation), explanation.title())
 
 

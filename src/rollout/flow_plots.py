@@ -5,6 +5,7 @@ drawn as wide as its capacity. Functions take axes and return axes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,12 +49,14 @@ def plot_network(
     if source_side is not None:
         filled = source_side.numpy()
         severed = filled[1:, :, None] & ~filled[:-1, None, :]
-    steps = {(blocks - 1 - step, *pair) for step, pair in enumerate(zip(path, path[1:], strict=False))}
+    steps = set(zip(reversed(range(blocks)), path, path[1:], strict=False))
     for block, query, key in np.ndindex(transitions.shape):
         capacity = transitions[block, query, key].item()
         if capacity > 0:
-            look = _look(severed[block, query, key], (block, query, key) in steps)
-            _draw_pipe(ax, block, query, key, capacity, look)
+            look = _look(bool(severed[block, query, key]), (block, query, key) in steps)
+            # Numbers of pipes that fan out are apart at their lower ends, others at the upper.
+            fans_out = (severed[block, query] & (transitions[block, query].numpy() > 0)).sum() > 1
+            _draw_pipe(ax, (block, query, key), capacity, look, place=0.72 if fans_out else 0.28)
     marked = sink if sink is not None else path[-1] if path else None
     _draw_tokens(ax, filled, tokens or [str(token) for token in range(num_tokens)], marked)
     ax.set_title(title, fontsize="medium")
@@ -149,19 +152,23 @@ def plot_share_grid(
     return ax
 
 
-def _look(severed: bool, on_path: bool) -> dict[str, object]:
+def _look(severed: bool, on_path: bool) -> dict[str, Any]:
     if severed:
         return {"color": SEVERED_COLOUR, "linestyle": (0, (1.2, 0.6)), "zorder": 3}
     return {"color": PATH_COLOUR if on_path else PIPE_COLOUR, "zorder": 2 if on_path else 1}
 
 
 def _draw_pipe(
-    ax: Axes, block: int, query: int, key: int, capacity: float, look: dict[str, object]
+    ax: Axes,
+    pipe: tuple[int, int, int],
+    capacity: float,
+    look: dict[str, Any],
+    place: float,
 ) -> None:
+    """One pipe; unless it is background, with its capacity at `place` on the way down."""
+    block, query, key = pipe
     ax.plot([query, key], [block + 1, block], linewidth=WIDEST_PIPE * capacity, **look)
     if look["color"] != PIPE_COLOUR:
-        # Nearer to the end that fewer of the written pipes share.
-        place = 0.62 if look["color"] == PATH_COLOUR else 0.5
         ax.text(
             query + place * (key - query),
             block + 1 - place,

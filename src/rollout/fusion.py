@@ -4,7 +4,7 @@ The steps are those of attention rollout (Abnar & Zuidema, 2020, section 4) with
 vit-explain added: how heads are fused, and which share of the lowest entries is discarded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 HeadFusion = Literal["mean", "max", "min"]
-HEAD_FUSIONS: dict[str, Callable[..., Tensor]] = {
-    "mean": torch.mean,
-    "max": torch.amax,
-    "min": torch.amin,
+# Within a group of heads, and from group to group; the mean is a sum until all heads are in.
+HEAD_FUSIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "mean": (torch.sum, torch.add),
+    "max": (torch.amax, torch.maximum),
+    "min": (torch.amin, torch.minimum),
 }
 assert set(HEAD_FUSIONS) == set(get_args(HeadFusion))
 
@@ -30,8 +31,24 @@ def fuse_heads(attention: Tensor, head_fusion: HeadFusion = "mean") -> Tensor:
     Returns:
         (batch, query, key). Rows sum to 1 only for "mean".
     """
+    return fuse_head_groups([attention], head_fusion)
+
+
+def fuse_head_groups(groups: Iterable[Tensor], head_fusion: HeadFusion = "mean") -> Tensor:
+    """`fuse_heads` of a block that comes a few heads at a time, and so need never be whole.
+
+    Args:
+        groups: (batch, some heads, query, key) each.
+    """
     check_head_fusion(head_fusion)
-    return HEAD_FUSIONS[head_fusion](attention, dim=1)
+    within, across = HEAD_FUSIONS[head_fusion]
+    fused, heads = None, 0
+    for group in groups:
+        part = within(group, dim=1)  # (batch, some heads, query, key) -> (batch, query, key)
+        fused = part if fused is None else across(fused, part)
+        heads += group.shape[1]
+    assert fused is not None
+    return fused / heads if head_fusion == "mean" else fused
 
 
 def discard_lowest(fused: Tensor, discard_ratio: float) -> Tensor:

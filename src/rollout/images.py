@@ -1,6 +1,7 @@
 """Open any image file as the RGB picture that a person would see in it."""
 
 import warnings
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -30,6 +31,18 @@ def load_image(source: str | Path | Image.Image) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError(f"no image file {path}" + (" (a folder)" if path.is_dir() else ""))
     return _open(path)
+
+
+def check_images(paths: Sequence[Path]) -> None:
+    """Open all of them; one error names each one that cannot be."""
+    problems = []
+    for path in paths:
+        try:
+            load_image(path)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def _open(path: Path) -> Image.Image:

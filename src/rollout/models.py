@@ -144,7 +144,8 @@ def wrap_model(
             data configuration.
         labels: one per class; by default ImageNet's where timm knows the network as trained on it.
     """
-    network = network.eval() if device is None else network.eval().to(weights.find_device(device))
+    if device is not None:
+        network = network.to(weights.find_device(device))
     if transform is None:
         transform = default_transform(network)
     probe = _probe(network, transform)
@@ -155,7 +156,7 @@ def wrap_model(
     mean, std = normalisation(transform)
     layout = read_layout(network, probe)
     name = name or type(network).__name__
-    return Model(network, transform, layout, labels, name, num_classes, mean, std)
+    return Model(network.eval(), transform, layout, labels, name, num_classes, mean, std)
 
 
 def layout_of(model: Model, record: AttentionRecord) -> TokenLayout:

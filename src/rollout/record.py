@@ -9,7 +9,7 @@ are computed when asked for, one block at a time: no (tokens x tokens) matrix en
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import overload
@@ -19,11 +19,26 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 
-class BlockSequence(Sequence[Tensor]):
-    """One (batch, heads, query, key) tensor per block, first block first, computed when indexed."""
+ALL_HEADS = slice(None)
 
-    def __init__(self, blocks: Sequence[Callable[[], Tensor]]) -> None:
+# What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
+# that much fresh memory from the system takes longer than filling it.
+GROUP_ENTRIES = 2**21
+
+
+class BlockSequence(Sequence[Tensor]):
+    """One (batch, heads, query, key) tensor per block, first block first, computed when indexed.
+
+    Args:
+        blocks: compute the given heads of each block.
+        shapes: (batch, heads, query, key) of each block.
+    """
+
+    def __init__(
+        self, blocks: Sequence[Callable[[slice], Tensor]], shapes: Sequence[tuple[int, ...]]
+    ) -> None:
         self._blocks = tuple(blocks)
+        self._shapes = tuple(shapes)
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -34,8 +49,15 @@ class BlockSequence(Sequence[Tensor]):
     def __getitem__(self, index: slice) -> "BlockSequence": ...
     def __getitem__(self, index: int | slice) -> "Tensor | BlockSequence":
         if isinstance(index, slice):
-            return BlockSequence(self._blocks[index])
-        return self._blocks[index]()
+            return BlockSequence(self._blocks[index], self._shapes[index])
+        return self._blocks[index](ALL_HEADS)
+
+    def head_groups(self, index: int) -> Iterator[Tensor]:
+        """One block a few heads at a time, (batch, some heads, query, key), first heads first."""
+        batch, heads, query, key = self._shapes[index]
+        size = max(1, GROUP_ENTRIES // (batch * query * key))
+        for first in range(0, heads, size):
+            yield self._blocks[index](slice(first, first + size))
 
     def __repr__(self) -> str:
         return f"BlockSequence({len(self)} blocks, computed when indexed)"
@@ -67,31 +89,36 @@ class AttentionCall:
         return *self.query.shape[:-1], self.key.shape[-2]
 
     @torch.no_grad()
-    def attention(self) -> Tensor:
+    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
         """The probabilities, in float32 or better: (batch, heads, query, key)."""
         if self.probabilities is not None:
-            return _at_least_float32(self.probabilities)
+            return _at_least_float32(self.probabilities[:, heads])
         assert self.query is not None and self.key is not None
-        query, key = _at_least_float32(self.query), self._one_per_head(self.key)
+        query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
         scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
         with torch.autocast(query.device.type, enabled=False):
             scores = (query * scale) @ key.transpose(-2, -1)
-        return _softmax(scores, self.mask, self.is_causal)
+        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
+        return _softmax(scores, mask, self.is_causal)
 
     @torch.no_grad()
-    def attention_gradient(self, output_gradient: Tensor | None) -> Tensor:
+    def attention_gradient(
+        self, output_gradient: Tensor | None, heads: slice = ALL_HEADS
+    ) -> Tensor:
         """d(score) / d(attention), (batch, heads, query, key), from d(score) / d(the call's output)."""
         if output_gradient is None:  # the score does not depend on this block
-            return torch.zeros_like(self.attention())
+            return torch.zeros_like(self.attention(heads))
         received = output_gradient.reshape(*self.shape[:-1], -1)  # (batch, heads, query, head_dim)
+        received = _at_least_float32(received[:, heads])
         with torch.autocast(received.device.type, enabled=False):
-            return _at_least_float32(received) @ self._one_per_head(self.value).transpose(-2, -1)
+            return received @ self._one_per_head(self.value, heads).transpose(-2, -1)
 
-    def _one_per_head(self, shared: Tensor) -> Tensor:
-        """Keys or values, repeated where several heads share them."""
-        heads, groups = self.shape[1], shared.shape[1]
-        shared = _at_least_float32(shared)
-        return shared if groups == heads else shared.repeat_interleave(heads // groups, dim=1)
+    def _one_per_head(self, shared: Tensor, heads: slice) -> Tensor:
+        """Keys or values of the given heads, repeated where several heads share them."""
+        repeats = self.shape[1] // shared.shape[1]
+        if repeats > 1:
+            shared = shared.repeat_interleave(repeats, dim=1)
+        return _at_least_float32(shared[:, heads])
 
 
 @dataclass(frozen=True)
@@ -117,7 +144,7 @@ class AttentionRecord:
     @property
     def attentions(self) -> BlockSequence:
         """Probabilities of each block; rows sum to 1. Each look computes them anew."""
-        return BlockSequence([block.attention for block in self.blocks])
+        return BlockSequence([block.attention for block in self.blocks], self._shapes)
 
     def gradients(
         self, target: int | Sequence[int] | Tensor, *, retain_graph: bool = True
@@ -141,8 +168,13 @@ class AttentionRecord:
             [
                 partial(block.attention_gradient, gradient)
                 for block, gradient in zip(self.blocks, received, strict=True)
-            ]
+            ],
+            self._shapes,
         )
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [block.shape for block in self.blocks]
 
 
 def _check_target(index: Tensor, classes: int) -> None:
