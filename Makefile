@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
-NOTEBOOKS := notebooks/01_vanilla_rollout.ipynb notebooks/02_gradient_rollout.ipynb
+NOTEBOOKS := notebooks/01_vanilla_rollout.ipynb notebooks/02_gradient_rollout.ipynb notebooks/05_attention_flow.ipynb
 
 # Written last, so that a half-finished installation never looks finished. It names the checkout,
 # because a moved or copied .venv still points at the old one.

@@ -1,12 +1,14 @@
 """Attention flow against scipy on the full graph and, on request, networkx; one process and core.
 
-    OMP_NUM_THREADS=1 python benchmarks/flow.py             197 tokens, 2 to 12 blocks, in a minute
-    OMP_NUM_THREADS=1 python benchmarks/flow.py --networkx  one token by Edmonds-Karp, in minutes
+    OMP_NUM_THREADS=1 python benchmarks/flow.py             197 tokens, 2 to 12 blocks, and the demo
+                                                            model's samples, in two minutes
+    OMP_NUM_THREADS=1 python benchmarks/flow.py --networkx  and one token by Edmonds-Karp: minutes
     OMP_NUM_THREADS=1 python benchmarks/flow.py --large     1370 tokens, 12 blocks, and the memory
 
-Attention is synthetic: random scores, a random popularity of every key, and heads that look nearby.
+Synthetic attention: random scores, a random popularity of every key, and heads that look nearby.
 `sharpness` is their spread; at 0.3 attention is nearly uniform, at 5 most rows look at few tokens.
-Both references solve token by token; their map is extrapolated from the tokens that were solved.
+For ViT-S/14 with random weights it is the factor on queries and on keys. Seconds are processor
+time. Both references solve token by token; their map is extrapolated from what was solved.
 """
 
 import argparse
@@ -15,15 +17,23 @@ import time
 
 import networkx as nx
 import numpy as np
+import timm
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from rollout.flow import CUTS, attention_flow
+from rollout import attention_flow, load_model, record_attention
+from rollout.flow import CUTS
 from rollout.fusion import fuse_heads, transition
+from rollout.samples import sample_names, sample_path
 
 SETTINGS = [(blocks, sharpness) for blocks in (2, 4, 6, 12) for sharpness in (0.3, 1.0, 3.0, 5.0)]
+NETWORKX_SETTING = (12, 1.0)
 SOLVED_TOKENS = 10
+HEADER = (
+    f"{'attention':24} {'tokens':>6} {'blocks':>6} {'our map':>10} {'dense scipy':>20} "
+    f"{'networkx':>20}    binding cuts"
+)
 
 
 def synthetic_attention(blocks, tokens, sharpness, heads=3, seed=0):
@@ -82,42 +92,101 @@ def seconds_by_networkx(attentions, value, sink):
     return (time.process_time() - start) * tokens
 
 
-def measure(blocks, tokens, sharpness):
-    """Attention, its values, and the best of two runs in seconds."""
-    attentions = synthetic_attention(blocks, tokens, sharpness)
+def vit_attention(sharpness):
+    """ViT-S/14 at 518 px, random weights and a random image; block by block, computed on demand."""
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch14_dinov2", img_size=518).eval()
+    with torch.no_grad():
+        for block in network.blocks:
+            block.attn.qkv.weight[: 2 * network.embed_dim] *= sharpness
+    return record_attention(network, torch.randn(1, 3, 518, 518), gradients=False).attentions
+
+
+def demo_attention():
+    """The demo model's attention on each sample: name to (1, heads, query, key) per block."""
+    model = load_model("demo")
+    images = {name: model.images(sample_path(name)) for name in sample_names()}
+    records = {
+        name: record_attention(model.network, image, gradients=False)
+        for name, image in images.items()
+    }
+    return {name: list(record.attentions) for name, record in records.items()}
+
+
+def measure(attentions, rounds=1):
+    """The flow, and the seconds of the best round."""
     seconds = []
-    for _ in range(2 if tokens < 500 else 1):
+    for _ in range(rounds):
         start = time.process_time()
         flow = attention_flow(attentions)
         seconds.append(time.process_time() - start)
-    binds = torch.bincount(flow.cut[0], minlength=len(CUTS)).tolist()
-    shares = ", ".join(f"{count} {name}" for name, count in zip(CUTS, binds, strict=True))
-    print(f"{tokens:6} {blocks:6} {sharpness:9.1f} {min(seconds):8.2f} s", end="   ", flush=True)
-    return attentions, flow.values[0].numpy(), min(seconds), shares
+    return flow, min(seconds)
+
+
+def print_row(name, attentions, flow, seconds, dense=None, networkx=None):
+    """One line of the table; None for a reference that was left out."""
+    blocks, tokens = len(attentions), flow.values.shape[1]
+    columns = [f"{name:24} {tokens:6} {blocks:6} {seconds:8.2f} s"]
+    for reference in (dense, networkx):
+        shown = "left out"
+        if reference is not None:
+            shown = f"{reference:.2f} s {reference / seconds:8.1f} x"
+        columns.append(f"{shown:>20}")
+    print(*columns, f"   {count_cuts([flow])}", flush=True)
+
+
+def count_cuts(flows):
+    """How many tokens bind where, such as "88 input, 80 between, 29 readout"."""
+    binds = sum(torch.bincount(flow.cut.flatten(), minlength=len(CUTS)) for flow in flows).tolist()
+    return ", ".join(f"{count} {name}" for name, count in zip(CUTS, binds, strict=True))
+
+
+def small_table(with_networkx):
+    print(HEADER)
+    for blocks, sharpness in SETTINGS:
+        attentions = synthetic_attention(blocks, 197, sharpness)
+        flow, seconds = measure(attentions, rounds=2)
+        values, networkx = flow.values[0].numpy(), None
+        if with_networkx and (blocks, sharpness) == NETWORKX_SETTING:
+            networkx = seconds_by_networkx(attentions, values[1], sink=1)
+        dense = seconds_by_dense_scipy(attentions, values)
+        print_row(f"synthetic, sharpness {sharpness}", attentions, flow, seconds, dense, networkx)
+    flows = []
+    for name, attentions in demo_attention().items():
+        flow, seconds = measure(attentions, rounds=2)
+        dense = seconds_by_dense_scipy(attentions, flow.values[0].numpy())
+        print_row(f"demo, {name}", attentions, flow, seconds, dense)
+        flows.append(flow)
+    print(f"demo, all {len(flows)} samples: {count_cuts(flows)}")
+
+
+def large_table():
+    print(HEADER)
+    for sharpness in (1.0, 4.0, 8.0):
+        attentions = vit_attention(sharpness)
+        print_row(f"ViT-S/14, sharpness {sharpness}", attentions, *measure(attentions))
+        print_peak_memory()
+    for sharpness in (0.3, 1.0, 3.0):
+        attentions = synthetic_attention(12, 1370, sharpness)
+        print_row(f"synthetic, sharpness {sharpness}", attentions, *measure(attentions))
+        print_peak_memory()
+
+
+def print_peak_memory():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    print(f"{'':24} peak so far {peak:.2f} GB, attention and libraries included", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networkx", action="store_true", help="one token by Edmonds-Karp")
-    parser.add_argument("--large", action="store_true", help="1370 tokens, 12 blocks")
+    parser.add_argument("--networkx", action="store_true", help="one token by Edmonds-Karp, too")
+    parser.add_argument("--large", action="store_true", help="1370 tokens, 12 blocks, instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("tokens blocks sharpness   our map   dense scipy   times faster   binding cuts")
     if arguments.large:
-        for sharpness in (0.3, 1.0, 3.0):
-            *_, shares = measure(12, 1370, sharpness)
-            print(f"{'-':>9} {'-':>13}      {shares}")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"peak memory {peak:.2f} GiB, attention and libraries included")
-    elif arguments.networkx:
-        attentions, values, ours, shares = measure(12, 197, 1.0)
-        seconds = seconds_by_networkx(attentions, values[1], sink=1)
-        print(f"networkx Edmonds-Karp {seconds:.0f} s, {seconds / ours:.0f} times slower")
+        large_table()
     else:
-        for blocks, sharpness in SETTINGS:
-            attentions, values, ours, shares = measure(blocks, 197, sharpness)
-            seconds = seconds_by_dense_scipy(attentions, values)
-            print(f"{seconds:7.2f} s {seconds / ours:13.1f}      {shares}")
+        small_table(arguments.networkx)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pieces of work that are measured: ours, vit-explain's, and the least that anybody has to do."""
+"""The pieces of work that are measured: ours, vit-explain's, and the least anybody has to do."""
 
 import importlib.util
 import os
@@ -46,7 +46,7 @@ class Subject:
 
     @cached_property
     def unfused(self) -> nn.Module:
-        """A copy that builds its attention probabilities, without which vit-explain sees nothing."""
+        """A copy that builds its attention probabilities: what vit-explain can see."""
         network = deepcopy(self.network)
         for block in network.blocks:
             block.attn.fused_attn = False
@@ -132,7 +132,7 @@ def vit_explain_gradient(subject: Subject) -> Call:
 
 
 def _without_hooks(network: nn.Module) -> nn.Module:
-    """vit-explain's hooks stay behind and fill the lists of earlier calls; start each call clean."""
+    """vit-explain's hooks stay behind and fill the lists of earlier calls; start clean."""
     for module in network.modules():
         module._forward_hooks.clear()
         module._backward_hooks.clear()

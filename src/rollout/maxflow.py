@@ -138,10 +138,10 @@ class LayeredNetwork:
 
     def _edges_across(self, source_side: Bools, limit: int) -> csr_array:
         """The full graph's largest edges from the source's side to the sink's, in all blocks."""
-        edges = [(np.empty(0, int), np.empty(0, int), np.empty(0))]
+        edges = [(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))]
         for level, block in enumerate(self.blocks):
-            above = np.flatnonzero(source_side[level])
-            below = np.flatnonzero(~source_side[level + 1])
+            above = np.flatnonzero(source_side[level]).astype(np.int32)
+            below = np.flatnonzero(~source_side[level + 1]).astype(np.int32)
             tails = (1 + level * self.tokens + above).repeat(len(below))
             heads = np.tile(1 + (level + 1) * self.tokens + below, len(above))
             edges.append((tails, heads, block[np.ix_(above, below)].ravel()))
@@ -154,7 +154,7 @@ class LayeredNetwork:
     def _graph(self, tails: NDArray, heads: NDArray, capacities: Floats) -> csr_array:
         """A matrix of capacities from edges that are sorted by tail, then by head."""
         starts = np.append(0, np.bincount(tails, minlength=self.nodes).cumsum())
-        parts = (capacities, heads.astype(np.int32), starts.astype(np.int32))
+        parts = (capacities, heads.astype(np.int32, copy=False), starts.astype(np.int32))
         return csr_array(parts, shape=(self.nodes, self.nodes))
 
     def _reached(self, residual: csr_array) -> Bools:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-
 ALL_HEADS = slice(None)
 
 # What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
@@ -105,7 +104,7 @@ class AttentionCall:
     def attention_gradient(
         self, output_gradient: Tensor | None, heads: slice = ALL_HEADS
     ) -> Tensor:
-        """d(score) / d(attention), (batch, heads, query, key), from d(score) / d(the call's output)."""
+        """d(score) / d(attention), from d(score) / d(output): (batch, heads, query, key)."""
         if output_gradient is None:  # the score does not depend on this block
             return torch.zeros_like(self.attention(heads))
         received = output_gradient.reshape(*self.shape[:-1], -1)  # (batch, heads, query, head_dim)
@@ -156,7 +155,9 @@ class AttentionRecord:
             retain_graph: False frees the forward pass's memory on the way; no call can follow.
         """
         if self.output is None:
-            raise RuntimeError("recorded without gradients; use record_attention(..., gradients=True)")
+            raise RuntimeError(
+                "recorded without gradients; use record_attention(..., gradients=True)"
+            )
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller switched off
             index = torch.as_tensor(target, device=self.output.device).clone()
             index = index.expand(len(self.output))

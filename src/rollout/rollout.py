@@ -4,7 +4,7 @@ Gradient rollout differs in one place: what enters a block's matrix is attention
 of the target class, negatives set to 0 (vit-explain, 2020). Everything after that is shared.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from rollout.fusion import (
     check_head_fusion,
     check_readout,
     discard_lowest,
-    fuse_heads,
+    fuse_head_groups,
     select_blocks,
 )
+from rollout.record import BlockSequence
 
 
 def attention_rollout(
@@ -43,9 +44,11 @@ def attention_rollout(
     """
     check_head_fusion(head_fusion)
     blocks = select_blocks(attentions, start_block)
-    return _chain(
-        (fuse_heads(block, head_fusion) for block in reversed(blocks)), discard_ratio, readout
+    fused = (
+        fuse_head_groups((attention for (attention,) in groups), head_fusion)
+        for groups in _blocks_last_first(blocks)
     )
+    return _chain(fused, discard_ratio, readout)
 
 
 def gradient_rollout(
@@ -70,13 +73,22 @@ def gradient_rollout(
     check_head_fusion(head_fusion)
     if len(attentions) != len(gradients):
         raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    pairs = zip(
-        reversed(select_blocks(attentions, start_block)),
-        reversed(select_blocks(gradients, start_block)),
-        strict=True,
+    blocks = select_blocks(attentions, start_block), select_blocks(gradients, start_block)
+    fused = (
+        fuse_head_groups((attention * gradient for attention, gradient in groups), head_fusion)
+        for groups in _blocks_last_first(*blocks)
     )
-    fused = (fuse_heads(block * gradient, head_fusion).clamp(min=0) for block, gradient in pairs)
-    return _chain(fused, discard_ratio, readout)
+    return _chain((block.clamp(min=0) for block in fused), discard_ratio, readout)
+
+
+def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
+    """Block by block what the sequences hold, a few heads at a time where all can compute it so."""
+    lazy = [blocks for blocks in sequences if isinstance(blocks, BlockSequence)]
+    for index in reversed(range(len(sequences[0]))):
+        if len(lazy) == len(sequences):
+            yield zip(*(blocks.head_groups(index) for blocks in lazy), strict=True)
+        else:
+            yield [tuple(blocks[index] for blocks in sequences)]
 
 
 def _chain(

@@ -1,0 +1,135 @@
+"""Speed and memory of both rollouts, as ratios: to vit-explain, and to what the network alone costs.
+
+make bench                                  a few minutes; says where a target is missed
+make bench VIT_EXPLAIN=path/to/vit-explain  compares with a checkout of vit-explain too
+make bench ARGS=--quick                     a smoke run on the smallest model
+make bench ARGS=--save                      keeps the table in benchmarks/RESULTS.md
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+import works
+from measure import interleaved_seconds, median_ratio, peak_extra_mebibytes
+from table import Row, report
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+TINY, BASE, LARGE = works.MODELS
+OURS = {"vanilla rollout": "vanilla_rollout", "gradient rollout": "rollout_of_gradients"}
+NAMES = {
+    "forward": "bare forward pass",
+    "forward_and_backward": "forward + backward",
+    "vit_explain_vanilla": "vit-explain",
+    "vit_explain_gradient": "vit-explain",
+}
+# (what, model, {what it is held against: target})
+SPEED = [
+    ("vanilla rollout", TINY, {"vit_explain_vanilla": 0.6, "forward": 1.5}),
+    ("gradient rollout", TINY, {"forward_and_backward": 1.2}),
+    ("vanilla rollout", LARGE, {"vit_explain_vanilla": 0.5}),
+    ("gradient rollout", LARGE, {"vit_explain_gradient": 0.35}),
+]
+MEMORY_TARGET = 1.2
+# "Does not grow", with room for the noise of a busy machine.
+BATCH_TARGET = 1.1
+
+
+def speed_rows(models: list[str], rounds: int) -> Iterator[Row]:
+    """Batch 1: ours against vit-explain and against the floor."""
+    for what, model, targets in SPEED:
+        against = [name for name in targets if works.VIT_EXPLAIN or "vit_explain" not in name]
+        if model not in models or not against:
+            continue
+        subject = works.load_subject(model)
+        contenders = [partial(getattr(works, name), subject) for name in (OURS[what], *against)]
+        ours, *others = interleaved_seconds(contenders, rounds)
+        for name, theirs in zip(against, others, strict=True):
+            yield Row(
+                f"{what}, time",
+                model,
+                f"{1e3 * statistics.median(ours):.0f} ms",
+                f"{NAMES[name]}: {1e3 * statistics.median(theirs):.0f} ms",
+                median_ratio(ours, theirs),
+                targets[name],
+            )
+
+
+def memory_rows(models: list[str]) -> Iterator[Row]:
+    """Peak extra memory of gradient rollout against its floor."""
+    for model in models:
+        requests = [(model, name, 1) for name in ("rollout_of_gradients", "forward_and_backward")]
+        ours, floor = peak_extra_mebibytes(requests)
+        yield Row(
+            "gradient rollout, peak extra memory",
+            model,
+            f"{ours:.0f} MiB",
+            f"forward + backward: {floor:.0f} MiB",
+            ours / floor,
+            MEMORY_TARGET,
+        )
+
+
+def batch_rows(batches: list[int], rounds: int) -> Iterator[Row]:
+    """Time and memory per image of growing batches against batch 1."""
+    one = works.load_subject(TINY)
+    for what, name in OURS.items():
+        work = getattr(works, name)
+        times = interleaved_seconds(
+            [partial(work, one.with_batch(size)) for size in batches], rounds
+        )
+        peaks = peak_extra_mebibytes([(TINY, name, size) for size in batches])
+        for size, seconds, peak in list(zip(batches, times, peaks, strict=True))[1:]:
+            row = partial(_per_image_row, what, size)
+            yield row(
+                "time", "ms", 1e3 * statistics.median(seconds), 1e3 * statistics.median(times[0])
+            )
+            yield row("memory", "MiB", peak, peaks[0])
+
+
+def _per_image_row(what: str, size: int, kind: str, unit: str, batch: float, one: float) -> Row:
+    return Row(
+        f"{what}, {kind} per image, batch {size}",
+        TINY,
+        f"{batch / size:.1f} {unit}",
+        f"batch 1: {one:.1f} {unit}",
+        batch / size / one,
+        BATCH_TARGET,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--quick", action="store_true", help="only the smallest model and batches")
+    mode.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="repetitions (large models: a third)"
+    )
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    few = max(1, arguments.rounds // 3)
+    parts: list[Callable[[], Iterator[Row]]] = [partial(speed_rows, [TINY], arguments.rounds)]
+    if arguments.quick:
+        parts += [partial(memory_rows, [TINY]), partial(batch_rows, [1, 2], few)]
+    else:
+        parts += [partial(speed_rows, [LARGE], few), partial(memory_rows, [BASE, LARGE])]
+        parts += [partial(batch_rows, [1, 8, 32], few)]
+    rows = []
+    for row in (row for part in parts for row in part()):
+        print(
+            f"{row.what}, {row.model}: {row.ratio:.2f}, {row.verdict}", file=sys.stderr, flush=True
+        )
+        rows.append(row)
+    text = report(rows, compared=bool(works.VIT_EXPLAIN))
+    print(text)
+    if arguments.save:
+        RESULTS.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The measured rows as a markdown page, with the machine they were measured on."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; the ratio is ours to what it is held against, and should not pass the target."""
+
+    what: str
+    model: str
+    ours: str
+    against: str
+    ratio: float
+    target: float
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.ratio <= self.target else "MISSED"
+
+    def cells(self) -> tuple[str, ...]:
+        numbers = f"{self.ratio:.2f}", f"<= {self.target:.2f}"
+        return self.what, self.model, self.ours, self.against, *numbers, self.verdict
+
+
+HEADER = ("what", "model", "ours", "against", "ratio", "target", "verdict")
+
+
+def report(rows: Sequence[Row], *, compared: bool) -> str:
+    """The page: what was measured how and where, the table, and what was missed."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, *(row.cells() for row in rows))]
+    lines.insert(1, "|" + "---|" * len(HEADER))
+    missed = sum(row.verdict == "MISSED" for row in rows)
+    parts = ["# Benchmark", machine(), HOW, "\n".join(lines)]
+    if not compared:
+        parts.append("Without vit-explain: set VIT_EXPLAIN to a checkout to compare with it.")
+    parts.append(f"{len(rows) - missed} of {len(rows)} targets reached, {missed} missed.")
+    return "\n\n".join(parts)
+
+
+HOW = """\
+Random weights and images. Vanilla rollout: max over the heads, discard ratio 0.9; gradient rollout:
+mean, 0.9. From the image to the map, recording included. Times are medians of CPU seconds in
+interleaved rounds, ratios medians of each round's ratio. vit-explain runs unchanged, with fused
+attention off. Forward + backward: parameters frozen, gradient down to the input. Memory is what is
+resident at the peak beyond weights and images; ratios per image are to batch 1, and 1.10 leaves
+room for noise."""
+
+
+def machine() -> str:
+    """Date, processor, load, threads and versions: one line each."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "numpy"))
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return "\n".join(
+        [
+            f"- {date.today()}",
+            f"- {processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread used, "
+            f"load of the machine at the end {load}",
+            f"- Python {platform.python_version()}, {versions}",
+        ]
+    )
+
+
+def processor() -> str:
+    """The processor's name as Linux knows it, elsewhere what Python knows."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
