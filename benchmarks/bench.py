@@ -1,4 +1,4 @@
-"""Speed and memory of both rollouts, as ratios: to vit-explain, and to what the network alone costs.
+"""Speed and memory of both rollouts, as ratios: to vit-explain, and to the bare network.
 
 make bench                                  a few minutes; says where a target is missed
 make bench VIT_EXPLAIN=path/to/vit-explain  compares with a checkout of vit-explain too
@@ -77,18 +77,15 @@ def memory_rows(models: list[str]) -> Iterator[Row]:
 def batch_rows(batches: list[int], rounds: int) -> Iterator[Row]:
     """Time and memory per image of growing batches against batch 1."""
     one = works.load_subject(TINY)
+    requests = [(TINY, name, size) for name in OURS.values() for size in batches]
+    memory = dict(zip(requests, peak_extra_mebibytes(requests), strict=True))
     for what, name in OURS.items():
-        work = getattr(works, name)
-        times = interleaved_seconds(
-            [partial(work, one.with_batch(size)) for size in batches], rounds
-        )
-        peaks = peak_extra_mebibytes([(TINY, name, size) for size in batches])
-        for size, seconds, peak in list(zip(batches, times, peaks, strict=True))[1:]:
+        contenders = [partial(getattr(works, name), one.with_batch(size)) for size in batches]
+        times = [statistics.median(t) for t in interleaved_seconds(contenders, rounds)]
+        for size, seconds in list(zip(batches, times, strict=True))[1:]:
             row = partial(_per_image_row, what, size)
-            yield row(
-                "time", "ms", 1e3 * statistics.median(seconds), 1e3 * statistics.median(times[0])
-            )
-            yield row("memory", "MiB", peak, peaks[0])
+            yield row("time", "ms", 1e3 * seconds, 1e3 * times[0])
+            yield row("memory", "MiB", memory[TINY, name, size], memory[TINY, name, batches[0]])
 
 
 def _per_image_row(what: str, size: int, kind: str, unit: str, batch: float, one: float) -> Row:

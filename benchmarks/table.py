@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; the ratio is ours to what it is held against, and should not pass the target."""
+    """One comparison: the ratio of ours to what it is held against, target at most."""
 
     what: str
     model: str

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -56,6 +56,7 @@ class Subject:
         return replace(self, images=torch.randn(batch, *self.images.shape[1:]))
 
 
+@cache
 def load_subject(model: str) -> Subject:
     """One of MODELS with one image, the same at every call."""
     torch.manual_seed(0)

@@ -46,7 +46,6 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     (data / "demo.json").write_text(json.dumps(card))
     monkeypatch.setattr(weights, "DEMO_WEIGHTS", path)
-    monkeypatch.setattr(weights, "DEMO_CARD", data / "demo.json")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -98,7 +97,7 @@ def test_without_a_class_it_is_attention_rollout(run: Run, image: Path) -> None:
     assert (code, err) == (0, "")
     assert files() == ["attention_rollout_0.900_max.png", "input.png"]
     lines = out.splitlines()
-    assert lines[0] == f"input.png: {image}, as seen"
+    assert lines[0] == f"input.png: what the network saw of {image}"
     assert lines[1].startswith("attention_rollout_0.900_max.png: attention rollout: ")
     assert lines[1].endswith("%)")
 
@@ -181,6 +180,15 @@ def test_an_existing_file_is_replaced(run: Run, image: Path) -> None:
 
 
 # Wrong usage
+
+
+def test_an_image_is_not_overwritten_by_its_own_picture(run: Run, image: Path) -> None:
+    before = image.read_bytes()
+    own = image.rename("input.png")
+    code, out, err = run(own)
+    assert (code, out) == (2, "") and "input.png would be overwritten; give another" in err
+    assert own.read_bytes() == before
+    assert run(own, "--out", "new")[0] == 0 and own.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,21 @@ def explain_files(arguments: Namespace) -> None:
         ValueError, OSError: an image, the weights or the output folder does not work.
     """
     images = arguments.images
+    folders = _folders(images, arguments.out)
+    _check_outputs(images, folders)
     model = _load(arguments)
     target = _target(model, arguments)
-    for image, folder in zip(images, _folders(images, arguments.out), strict=True):
+    for image, folder in zip(images, folders, strict=True):
         _write(_explanation(model, image, target, arguments), folder, image)
+
+
+def _check_outputs(images: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Nobody's own input.png may be replaced by what the network saw of it."""
+    given = {image.resolve() for image in images}
+    for folder in folders:
+        if (folder / "input.png").resolve() in given:
+            message = f"{folder / 'input.png'} would be overwritten; give another folder as --out"
+            raise ArgumentError(None, message)
 
 
 def _load(arguments: Namespace) -> Model:
@@ -83,7 +94,8 @@ def _folders(images: Sequence[Path], out: Path) -> list[Path]:
 def _write(explanation: Explanation, folder: Path, image: Path) -> None:
     picture = explanation.pictures[0].numpy()
     overlay = jet_overlay(picture, explanation.saliency_map()[0])
-    _save((255 * picture + 0.5).astype(np.uint8), folder / "input.png", f"{image}, as seen")
+    seen = (255 * picture + 0.5).astype(np.uint8)
+    _save(seen, folder / "input.png", f"what the network saw of {image}")
     _save(overlay, folder / _file_name(explanation), explanation.title())
 
 

@@ -18,7 +18,8 @@ from rollout.fusion import (
     discard_lowest,
     fuse_heads,
 )
-from rollout.models import ImageSource, Model, layout_of, record_images
+from rollout.layouts import read_layout
+from rollout.models import ImageSource, Model, record_images
 from rollout.record import AttentionRecord
 from rollout.rollout import attention_rollout, gradient_rollout
 
@@ -176,7 +177,7 @@ def explain(
     record = record_images(model, images, gradients=METHODS[method].gradients)
     _check_logits(record.logits)
     target_index = record.logits.argmax(dim=1) if chosen is None else chosen
-    layout = layout_of(model, record)
+    layout = read_layout(model.network, record)  # of this pass: sizes may be dynamic
     relevance = METHODS[method].compute(record, target_index, layout.readout, settings)
     return Explanation(
         map=layout.to_grid(relevance).float().cpu(),

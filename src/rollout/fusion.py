@@ -4,6 +4,7 @@ The steps are those of attention rollout (Abnar & Zuidema, 2020, section 4) with
 vit-explain added: how heads are fused, and which share of the lowest entries is discarded.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
@@ -91,10 +92,26 @@ def transition(fused: Tensor) -> Tensor:
 def _order_statistic(entries: Tensor, index: int) -> Tensor:
     """The entry of each row at `index` of its sorted order: (rows, entries) -> (rows,)."""
     if entries.device.type == "cpu" and entries.dtype in (torch.float32, torch.float64):
-        # numpy's selection is over ten times faster than torch.kthvalue on a CPU.
-        ordered = np.partition(entries.detach().numpy(), index, axis=1)
-        return torch.from_numpy(ordered[:, index].copy())
+        selected = [_select(row, index) for row in entries.detach().numpy()]
+        return torch.from_numpy(np.array(selected))
     return entries.kthvalue(index + 1, dim=1).values
+
+
+def _select(row: np.ndarray, index: int) -> np.floating:
+    """`np.partition(row, index)[index]` in half the time.
+
+    A sample brackets the answer, and only the entries within the bracket are partitioned: comparing
+    all entries with two numbers costs far less than partitioning them.
+    """
+    step = (len(row) // 2000) | 1  # odd, so as not to fall in step with the columns
+    sample = np.sort(row[::step])
+    middle, margin = index // step, 2 * math.isqrt(len(sample))  # four standard deviations or more
+    low, high = sample[[max(middle - margin, 0), min(middle + margin, len(sample) - 1)]]
+    near = row[(low <= row) & (row <= high)]
+    place = index - int(np.count_nonzero(row < low))
+    if not 0 <= place < len(near):  # the sample was not like the rest
+        near, place = row, index
+    return np.partition(near, place)[place]
 
 
 def check_head_fusion(head_fusion: str) -> None:

@@ -173,13 +173,11 @@ class _Recorder(TorchFunctionMode):
 def _frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode, parameters without gradient, no activation checkpointing; all restored."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    training = [module for module in network.modules() if module.training]
+    modules = list(network.modules())
+    training = [module for module in modules if module.training]
     flags = ("grad_checkpointing", "gradient_checkpointing")
     checkpointing = [
-        (module, flag)
-        for module in network.modules()
-        for flag in flags
-        if vars(module).get(flag) is True
+        (module, flag) for module in modules for flag in flags if vars(module).get(flag) is True
     ]
     try:
         for parameter in parameters:

@@ -159,12 +159,6 @@ def wrap_model(
     return Model(network.eval(), transform, layout, labels, name, num_classes, mean, std)
 
 
-def layout_of(model: Model, record: AttentionRecord) -> TokenLayout:
-    """The layout of this very forward pass: networks with a dynamic size have a grid per image."""
-    same = record.num_tokens == model.layout.num_tokens
-    return model.layout if same else read_layout(model.network, record)
-
-
 def record_images(model: Model, images: Tensor, *, gradients: bool) -> AttentionRecord:
     """`record_attention`, saying so if the images do not have the shape that the network takes."""
     try:

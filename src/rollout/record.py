@@ -163,7 +163,7 @@ class AttentionRecord:
             index = index.expand(len(self.output))
             _check_target(index, classes=self.output.shape[1])
             score = self.output.gather(1, index[:, None]).sum()
-        edges = [block.edge for block in self.blocks]
+        edges = [block.edge for block in self.blocks if block.edge is not None]
         received = torch.autograd.grad(score, edges, retain_graph=retain_graph, allow_unused=True)
         return BlockSequence(
             [

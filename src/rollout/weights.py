@@ -16,7 +16,6 @@ from rollout.files import DATA
 from rollout.hub import check_name, create_pretrained
 
 DEMO_WEIGHTS = DATA / "models" / "demo.safetensors"
-DEMO_CARD = DATA / "models" / "demo.json"
 
 
 def create_network(
@@ -36,21 +35,27 @@ def create_network(
     return network
 
 
-def load_demo() -> tuple[nn.Module, tuple[str, ...]]:
-    """The bundled demo model and its labels, as its card describes them."""
-    for path in (DEMO_WEIGHTS, DEMO_CARD):
-        if not path.is_file():
+def load_demo(path: Path | None = None) -> tuple[nn.Module, tuple[str, ...]]:
+    """A demo model and its labels, as the card beside its weights describes them.
+
+    Args:
+        path: the weights that `training.export` wrote; None is the bundled model.
+    """
+    path = path or DEMO_WEIGHTS
+    card_path = path.with_suffix(".json")
+    for file in (path, card_path):
+        if not file.is_file():
             raise FileNotFoundError(
-                f"no demo model at {path}; run notebooks/08_train_the_demo_model.ipynb"
+                f"no demo model at {file}; run notebooks/08_train_the_demo_model.ipynb"
             )
-    card = json.loads(DEMO_CARD.read_text())
-    if hashlib.sha256(DEMO_WEIGHTS.read_bytes()).hexdigest() != card["sha256"]:
-        raise ValueError(f"{DEMO_WEIGHTS} is damaged: its hash is not the one in {DEMO_CARD.name}")
+    card = json.loads(card_path.read_text())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
+        raise ValueError(f"{path} is damaged: its hash is not the one in {card_path.name}")
     geometry = {key: value for key, value in card["geometry"].items() if key != "architecture"}
     network = timm.create_model(
         card["geometry"]["architecture"], num_classes=len(card["classes"]), **geometry
     )
-    _load_state(network, load_file(DEMO_WEIGHTS), DEMO_WEIGHTS, "demo")
+    _load_state(network, load_file(path), path, "demo")
     network.pretrained_cfg |= card["preprocessing"]
     return network, tuple(card["classes"])
 
