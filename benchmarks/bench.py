@@ -28,11 +28,12 @@ NAMES = {
     "vit_explain_gradient": "vit-explain",
 }
 # (what, model, {what it is held against: target})
-SPEED = [
+SPEED: list[tuple[str, str, dict[str, float | None]]] = [
     ("vanilla rollout", TINY, {"vit_explain_vanilla": 0.6, "forward": 1.5}),
     ("gradient rollout", TINY, {"forward_and_backward": 1.2}),
     ("vanilla rollout", LARGE, {"vit_explain_vanilla": 0.5}),
-    ("gradient rollout", LARGE, {"vit_explain_gradient": 0.35}),
+    # The floor has no target here; it tells how much of vit-explain's time nobody can save.
+    ("gradient rollout", LARGE, {"vit_explain_gradient": 0.35, "forward_and_backward": None}),
 ]
 MEMORY_TARGET = 1.2
 # "Does not grow", with room for the noise of a busy machine.

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -128,6 +129,7 @@ def vit_explain_vanilla(subject: Subject) -> Call:
 def vit_explain_gradient(subject: Subject) -> Call:
     """The published gradient rollout (it knows the mean over heads only)."""
     published = _vit_explain("vit_grad_rollout").VITAttentionGradRollout
+    warnings.filterwarnings("ignore", "Using a non-full backward hook")  # it does, as published
     roll = published(_without_hooks(subject.unfused), discard_ratio=DISCARD_RATIO)
     return lambda: roll(subject.images, TARGET)
 

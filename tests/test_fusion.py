@@ -1,5 +1,6 @@
 """Laws of fusing, discarding and normalising, and the plain loop that the fast code must equal."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import random_attention
@@ -85,20 +86,26 @@ def test_transition_of_plain_attention_is_half_attention_half_identity():
     assert_close(transition(fused), 0.5 * fused + 0.5 * torch.eye(5))
 
 
-@pytest.mark.parametrize("ratio", [-0.1, 1.0, float("nan"), "abc", None])
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, float("nan"), "abc", None, True])
 def test_a_ratio_outside_its_range_is_named(ratio):
     with pytest.raises(ValueError, match=r"discard_ratio must be a number in \[0, 1\), got"):
         discard_lowest(torch.rand(2, 3, 3), ratio)
 
 
-def test_an_unknown_fusion_is_named():
-    with pytest.raises(ValueError, match=r"head_fusion must be one of .*'max'.* got 'median'"):
-        fuse_heads(random_attention(), "median")
+@pytest.mark.parametrize("head_fusion", ["median", ["mean"], None])
+def test_an_unknown_fusion_is_named(head_fusion):
+    with pytest.raises(ValueError, match=r"head_fusion must be one of .*'max'.* got "):
+        fuse_heads(random_attention(), head_fusion)
 
 
-@pytest.mark.parametrize("start_block", [-1, 3])
+def test_numbers_of_numpy_are_numbers():
+    fused = torch.rand(2, 5, 5)
+    assert_close(discard_lowest(fused, np.float32(0.5)), discard_lowest(fused, 0.5))
+
+
+@pytest.mark.parametrize("start_block", [-1, 3, "1"])
 def test_a_start_block_that_does_not_exist_is_named(start_block):
-    with pytest.raises(ValueError, match=f"start_block must be in .*0, 2.* got {start_block}"):
+    with pytest.raises(ValueError, match=f"start_block must be in .*0, 2.* got {start_block!r}"):
         select_blocks([random_attention()] * 3, start_block)
 
 
@@ -106,6 +113,8 @@ def test_a_start_block_that_does_not_exist_is_named(start_block):
     ("readout", "message"),
     [
         (torch.ones(4) / 4, "must have shape"),
+        (torch.tensor(1.0), "must have shape"),
+        (torch.ones(3, 3) / 3, "3 distributions for a batch of 2"),
         (torch.tensor([0.5, 0.6, 0.0]), "must sum to 1"),
         (torch.tensor([1.5, -0.5, 0.0]), "non-negative"),
         (torch.tensor([float("nan"), 1.0, 0.0]), "finite"),
@@ -113,4 +122,4 @@ def test_a_start_block_that_does_not_exist_is_named(start_block):
 )
 def test_a_readout_that_is_no_distribution_is_refused(readout, message):
     with pytest.raises(ValueError, match=message):
-        check_readout(readout, tokens=3)
+        check_readout(readout, batch=2, tokens=3)

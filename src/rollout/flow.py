@@ -170,11 +170,7 @@ def _sources(readout: Tensor | None, fused: Tensor) -> Floats:
     batch, tokens, _ = fused.shape
     if readout is None:
         readout = torch.eye(1, tokens)[0]
-    check_readout(readout, tokens)
-    if readout.ndim == 2 and len(readout) != batch:
-        raise ValueError(
-            f"readout holds {len(readout)} distributions for a batch of {batch}; pass one each"
-        )
+    check_readout(readout, batch, tokens)
     weights = readout.detach().to("cpu", torch.float64)
     return (weights / weights.sum(dim=-1, keepdim=True)).expand(batch, tokens).numpy()
 

@@ -6,6 +6,7 @@ vit-explain added: how heads are fused, and which share of the lowest entries is
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -115,12 +116,13 @@ def _select(row: np.ndarray, index: int) -> np.floating:
 
 
 def check_head_fusion(head_fusion: str) -> None:
-    if head_fusion not in HEAD_FUSIONS:
+    if not isinstance(head_fusion, str) or head_fusion not in HEAD_FUSIONS:
         raise ValueError(f"head_fusion must be one of {sorted(HEAD_FUSIONS)}, got {head_fusion!r}")
 
 
 def check_discard_ratio(discard_ratio: float) -> None:
-    if not isinstance(discard_ratio, int | float) or not 0 <= discard_ratio < 1:
+    number = isinstance(discard_ratio, Real) and not isinstance(discard_ratio, bool)
+    if not number or not 0 <= discard_ratio < 1:
         raise ValueError(f"discard_ratio must be a number in [0, 1), got {discard_ratio!r}")
 
 
@@ -130,19 +132,23 @@ def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequenc
         raise ValueError(
             "attentions is empty; pass one (batch, heads, query, key) tensor per block"
         )
-    if not 0 <= start_block < len(attentions):
+    if not isinstance(start_block, int) or not 0 <= start_block < len(attentions):
         raise ValueError(
             f"start_block must be in [0, {len(attentions) - 1}] for {len(attentions)} blocks, "
-            f"got {start_block}"
+            f"got {start_block!r}"
         )
     return attentions[start_block:]
 
 
-def check_readout(readout: Tensor, tokens: int) -> None:
+def check_readout(readout: Tensor, batch: int, tokens: int) -> None:
     """A readout is a distribution over the tokens that come out of the last block."""
-    if readout.shape not in [(tokens,), (readout.shape[0], tokens)]:
+    if readout.dim() not in (1, 2) or readout.shape[-1] != tokens:
         raise ValueError(
             f"readout must have shape ({tokens},) or (batch, {tokens}), got {tuple(readout.shape)}"
+        )
+    if readout.dim() == 2 and len(readout) not in (1, batch):
+        raise ValueError(
+            f"readout holds {len(readout)} distributions for a batch of {batch}; pass one each"
         )
     if not torch.isfinite(readout).all() or (readout < 0).any():
         raise ValueError("readout must hold finite, non-negative weights")

@@ -29,7 +29,7 @@ def assess(
 
     Args:
         model: one whose labels are the scenes' classes.
-        scenes: how many.
+        scenes: how many, drawn from UNSEEN_SEED.
         settings: for `explain`, such as method="attention_rollout".
 
     Returns:
@@ -57,6 +57,7 @@ def assess(
     peak, precision, share = torch.cat(cases, dim=1).nanmean(dim=1).tolist()
     return {
         "scenes": scenes,
+        "seed": UNSEEN_SEED,
         "top_logit_present": _mean(truth.gather(1, ranked.argmax(1, keepdim=True)).float()),
         "mean_average_precision": _mean(torch.stack(list(_class_precisions(ranked, truth)))),
         "peak_on_target": round(peak, 4),

@@ -118,7 +118,7 @@ def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
         raise ValueError(f"attention must have as many queries as keys, got {query} and {key}")
     if readout is None:
         return torch.eye(key, device=fused.device, dtype=fused.dtype).expand(batch, key, key)
-    check_readout(readout, key)
+    check_readout(readout, batch, key)
     return readout.to(fused).expand(batch, key).unsqueeze(1)
 
 
