@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rollout.fusion import check_readout, discard_lowest, fuse_heads, select_blocks, transition
+from rollout.fusion import (
+    _select,
+    check_readout,
+    discard_lowest,
+    fuse_heads,
+    select_blocks,
+    transition,
+)
 
 
 @pytest.mark.parametrize("head_fusion", ["mean", "max", "min"])
@@ -123,3 +130,18 @@ def test_a_start_block_that_does_not_exist_is_named(start_block):
 def test_a_readout_that_is_no_distribution_is_refused(readout, message):
     with pytest.raises(ValueError, match=message):
         check_readout(readout, batch=2, tokens=3)
+
+
+@pytest.mark.parametrize("entries", [1, 25, 9_000])
+@pytest.mark.parametrize("kind", ["spread", "mostly zero", "all equal", "sorted", "periodic"])
+def test_selection_by_a_sample_equals_sorting(kind, entries):
+    row = {
+        "spread": torch.rand(entries),
+        "mostly zero": torch.rand(entries).sub(0.6).clamp(min=0),
+        "all equal": torch.full((entries,), 0.5),
+        "sorted": torch.linspace(1, 2, entries),
+        "periodic": torch.arange(entries) % 5 / 5,  # every fifth entry is no fair sample
+    }[kind].numpy()
+    for ratio in (0, 0.1, 0.5, 0.9, 0.9999):
+        index = int(ratio * entries)
+        assert _select(row, index) == np.sort(row)[index]
