@@ -110,7 +110,7 @@ class LayeredNetwork:
         All that leave the source's main token, on every level, and the largest of each row and of
         each column of a block; more of these in a shallow stack, where there are fewer ways round.
         """
-        largest = min(max(2, 256 // max(1, len(self.blocks)) ** 2), self.tokens - 1)
+        largest = min(max(2, 144 // max(1, len(self.blocks)) ** 2), self.tokens - 1)
         kept = np.zeros(self.blocks.shape, dtype=bool)
         for block, keep in zip(self.blocks, kept, strict=True):
             for axis in (0, 1):
