@@ -68,7 +68,7 @@ class LayeredNetwork:
         if cut.capacity <= TOLERANCE:
             return cut, routed
         capacity = residual = self.backbone.maximum(self._edges_into(sink))
-        flow = csr_array(residual.shape)
+        flow = None
         while True:
             # What is missing shrinks from round to round, and so does the rounding.
             missing = cut.capacity - routed
@@ -83,7 +83,7 @@ class LayeredNetwork:
                 return cut, routed
             # As many as there are edges already cannot all be among those: some are new.
             capacity = capacity.maximum(self._edges_across(reached, limit=capacity.nnz))
-            flow = flow + step.flow * unit
+            flow = step.flow * unit if flow is None else flow + step.flow * unit
             residual = capacity - flow
 
     def _trivial_cut(self, sink: int) -> Cut:
