@@ -4,14 +4,10 @@ from argparse import ArgumentError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from rollout.explanation import Explanation, explain
-from rollout.files import whole_file
 from rollout.hub import check_name
 from rollout.models import Model, load_model
-from rollout.plots import jet_overlay
+from rollout.plots import save_overlay, save_picture
 from rollout.weights import find_device
 
 
@@ -92,11 +88,10 @@ def _folders(images: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _write(explanation: Explanation, folder: Path, image: Path) -> None:
-    picture = explanation.pictures[0].numpy()
-    overlay = jet_overlay(picture, explanation.saliency_map()[0])
-    seen = (255 * picture + 0.5).astype(np.uint8)
-    _save(seen, folder / "input.png", f"what the network saw of {image}")
-    _save(overlay, folder / _file_name(explanation), explanation.title())
+    seen = save_picture(explanation.pictures[0].numpy(), folder / "input.png")
+    print(f"{seen}: what the network saw of {image}", flush=True)
+    overlay = save_overlay(explanation, folder / _file_name(explanation))
+    print(f"{overlay}: {explanation.title()}", flush=True)
 
 
 def _file_name(explanation: Explanation) -> str:
@@ -106,9 +101,3 @@ def _file_name(explanation: Explanation) -> str:
     if method == "gradient_rollout":
         method = f"grad_rollout_{explanation.target[0]}"
     return f"{method}_{settings['discard_ratio']:.3f}_{settings['head_fusion']}.png"
-
-
-def _save(pixels: np.ndarray, path: Path, content: str) -> None:
-    with whole_file(path) as partial:
-        Image.fromarray(pixels).save(partial)
-    print(f"{path}: {content}", flush=True)

@@ -159,9 +159,15 @@ def plot_scenes(scenes: Sequence["Scene"], *, columns: int = 5) -> Figure:
 def save_overlay(explanation: "Explanation", path: str | Path, *, index: int = 0) -> Path:
     """Write one image's map in the look of vit-explain, as large as the network saw the image."""
     picture = explanation.pictures[index].numpy()
+    return save_picture(jet_overlay(picture, explanation.saliency_map()[index]), path)
+
+
+def save_picture(picture: np.ndarray, path: str | Path) -> Path:
+    """Write (height, width, 3), in [0, 1] or of uint8, as an image file without axes."""
+    if picture.dtype != np.uint8:
+        picture = (255 * picture + 0.5).astype(np.uint8)
     with whole_file(path) as partial:
-        saliency_map = explanation.saliency_map()[index]
-        Image.fromarray(jet_overlay(picture, saliency_map)).save(partial)
+        Image.fromarray(picture).save(partial)
     return Path(path)
 
 
