@@ -29,7 +29,7 @@ from rollout.samples import sample_names, sample_path
 
 SETTINGS = [(blocks, sharpness) for blocks in (2, 4, 6, 12) for sharpness in (0.3, 1.0, 3.0, 5.0)]
 NETWORKX_SETTING = (12, 1.0)
-SOLVED_TOKENS = 10
+SOLVED_TOKENS = 20
 HEADER = (
     f"{'attention':24} {'tokens':>6} {'blocks':>6} {'our map':>10} {'dense scipy':>20} "
     f"{'networkx':>20}    binding cuts"
@@ -145,7 +145,7 @@ def small_table(with_networkx):
     print(HEADER)
     for blocks, sharpness in SETTINGS:
         attentions = synthetic_attention(blocks, 197, sharpness)
-        flow, seconds = measure(attentions, rounds=2)
+        flow, seconds = measure(attentions, rounds=3)
         values, networkx = flow.values[0].numpy(), None
         if with_networkx and (blocks, sharpness) == NETWORKX_SETTING:
             networkx = seconds_by_networkx(attentions, values[1], sink=1)
@@ -153,7 +153,7 @@ def small_table(with_networkx):
         print_row(f"synthetic, sharpness {sharpness}", attentions, flow, seconds, dense, networkx)
     flows = []
     for name, attentions in demo_attention().items():
-        flow, seconds = measure(attentions, rounds=2)
+        flow, seconds = measure(attentions, rounds=3)
         dense = seconds_by_dense_scipy(attentions, flow.values[0].numpy())
         print_row(f"demo, {name}", attentions, flow, seconds, dense)
         flows.append(flow)
