@@ -44,8 +44,8 @@ def assess(
     for start in trange(0, scenes, batch_size, desc="quality", unit="batch"):
         numbers = range(start, min(start + batch_size, scenes))
         batch = [unseen.scene(number) for number in numbers]
-        images = torch.stack([_as_input(model, scene) for scene in batch])
-        present.append(torch.stack([unseen[number][1] for number in numbers]))
+        images = model.images([Image.fromarray(scene.image) for scene in batch])
+        present.append(torch.stack([scene.labels for scene in batch]))
         for target, rival in ((0, 1), (1, 0)):
             names = [list(scene.masks)[target] for scene in batch]
             explanation = explain(model, images, target=names, **settings)
@@ -64,10 +64,6 @@ def assess(
         "map_average_precision": round(precision, 4),
         "target_share": round(share, 4),
     }
-
-
-def _as_input(model: Model, scene: Scene) -> Tensor:
-    return model.transform(Image.fromarray(scene.image))
 
 
 def _coverage(batch: list[Scene], which: int, grid_size: tuple[int, int]) -> Tensor:

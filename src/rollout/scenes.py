@@ -49,6 +49,11 @@ class Scene:
     image: np.ndarray
     masks: dict[str, np.ndarray]
 
+    @property
+    def labels(self) -> Tensor:
+        """Which of CLASSES are there, (classes,) of 0 and 1."""
+        return torch.tensor([float(name in self.masks) for name in CLASSES])
+
 
 def draw_scene(
     rng: np.random.Generator, classes: tuple[str, ...] | None = None, *, size: int = IMAGE_SIZE
@@ -190,5 +195,4 @@ class SceneDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         scene = self.scene(index)
-        labels = torch.tensor([float(name in scene.masks) for name in CLASSES])
-        return torch.from_numpy(scene.image).permute(2, 0, 1), labels
+        return torch.from_numpy(scene.image).permute(2, 0, 1), scene.labels
