@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rollout import cli, commands, explain, load_model, weights
-from rollout.explanation import METHODS
 from rollout.fusion import HEAD_FUSIONS
+from rollout.methods import METHODS
 from rollout.plots import jet_overlay
 
 TINY = "vit_tiny_patch16_224"

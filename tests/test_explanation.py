@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from torchvision import transforms
 
 from rollout import explain, load_model, wrap_model
-from rollout.explanation import METHODS
 from rollout.hooks import record_attention
+from rollout.methods import METHODS, Settings
 from rollout.plots import jet_overlay, plot_explanation, plot_maps, plot_scenes
 from rollout.rollout import attention_rollout, gradient_rollout
 from rollout.samples import load_coverage, sample_path
@@ -61,7 +61,7 @@ def test_the_map_is_the_rollout_of_the_recorded_attention(model):
     for method, relevance in [("attention_rollout", vanilla), ("gradient_rollout", specific)]:
         explanation = explain(model, IMAGES, method=method, target=4, **knobs)
         assert_close(explanation.map, relevance[:, 1:].view(2, 4, 6))
-        assert explanation.settings == knobs
+        assert explanation.settings == Settings(**knobs)
 
 
 def test_without_a_target_the_predicted_class_is_explained(model):

@@ -100,4 +100,4 @@ def _file_name(explanation: Explanation) -> str:
     method = explanation.method
     if method == "gradient_rollout":
         method = f"grad_rollout_{explanation.target[0]}"
-    return f"{method}_{settings['discard_ratio']:.3f}_{settings['head_fusion']}.png"
+    return f"{method}_{settings.discard_ratio:.3f}_{settings.head_fusion}.png"

@@ -94,7 +94,7 @@ def new_figure(
 
 def plot_explanation(explanation: "Explanation") -> Figure:
     """One row per image: what the network saw, and where it looked."""
-    from rollout.explanation import METHODS
+    from rollout.methods import METHODS
 
     batch = len(explanation.map)
     figure, axes = new_figure(batch, 2, width=7.2, height=3.3 * batch)

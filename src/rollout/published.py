@@ -4,15 +4,14 @@ Two of them are deliberate here: columns, not rows, are normalised, and gradient
 softmax's input, each block's paired with the attention of the block opposite in the network.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from rollout.fusion import check_discard_ratio
+from rollout.fusion import HeadFusion, check_discard_ratio, fuse_heads
 from rollout.hooks import UnsupportedNetworkError, record_attention
 from rollout.record import AttentionRecord
 
@@ -74,10 +73,47 @@ def _softmax_input(attention: Tensor) -> GradientEdge:
     return GradientEdge(scores, number)
 
 
-def published_rollout(
-    fused_blocks: Iterable[Tensor], discard_ratio: float, *, spare_first: bool
+def published_attention_rollout(
+    attentions: Sequence[Tensor], head_fusion: HeadFusion, discard_ratio: float
 ) -> Tensor:
-    """The published arithmetic: (1, query, key) per block -> the class token's (rows, columns)."""
+    """The published attention rollout of each image: (batch, query, key)."""
+    fused = [fuse_heads(attention.detach().cpu(), head_fusion) for attention in attentions]
+    return _image_by_image(fused, discard_ratio, spare_first=True)
+
+
+def published_gradient_rollout(
+    attentions: Sequence[Tensor], score_gradients: Sequence[Tensor], discard_ratio: float
+) -> Tensor:
+    """The published gradient rollout of each image: (batch, query, key).
+
+    Args:
+        score_gradients: of the softmax's input, first block first. The published backward hooks
+            collect the last block first, its forward hooks the first block first.
+    """
+    pairs = zip(attentions, reversed(score_gradients), strict=True)
+    fused = [fuse_heads(block.detach().cpu() * gradient.cpu()) for block, gradient in pairs]
+    positive = [block.masked_fill(block < 0, 0) for block in fused]
+    return _image_by_image(positive, discard_ratio, spare_first=False)
+
+
+def through_softmax(attention: Tensor, gradient: Tensor) -> Tensor:
+    """From d(logit) / d(probabilities) to d(logit) / d(input of the softmax)."""
+    weighted = attention * gradient
+    return weighted - attention * weighted.sum(dim=-1, keepdim=True)
+
+
+def _image_by_image(fused: Sequence[Tensor], discard_ratio: float, *, spare_first: bool) -> Tensor:
+    """The published code multiplies one image's blocks: (batch, query, key) per block and out."""
+    images = range(len(fused[0]))
+    return torch.cat(
+        [
+            _multiply([block[[image]] for block in fused], discard_ratio, spare_first)
+            for image in images
+        ]
+    )
+
+
+def _multiply(fused_blocks: Iterable[Tensor], discard_ratio: float, spare_first: bool) -> Tensor:
     rollout: Tensor | None = None
     for fused in fused_blocks:
         kept = _discard(fused, discard_ratio, spare_first)
@@ -88,8 +124,7 @@ def published_rollout(
         transition = halves / halves.sum(dim=-1)
         rollout = transition @ (identity if rollout is None else rollout)
     assert rollout is not None  # _check_published
-    side = math.isqrt(rollout.shape[-1] - 1)
-    return rollout[0, 0, 1:].unflatten(0, (side, side))
+    return rollout
 
 
 def _discard(fused: Tensor, discard_ratio: float, spare_first: bool) -> Tensor:

@@ -58,8 +58,20 @@ class BlockSequence(Sequence[Tensor]):
         for first in range(0, heads, size):
             yield self._blocks[index](slice(first, first + size))
 
+    def one_head(self, head: int) -> "BlockSequence":
+        """The blocks with one of their heads alone, (batch, 1, query, key) each."""
+        heads = min(shape[1] for shape in self._shapes)
+        if not isinstance(head, int) or not 0 <= head < heads:
+            raise ValueError(f"head must be in [0, {heads - 1}] for {heads} heads, got {head!r}")
+        alone = [_one_head(block, head) for block in self._blocks]
+        return BlockSequence(alone, [(shape[0], 1, *shape[2:]) for shape in self._shapes])
+
     def __repr__(self) -> str:
         return f"BlockSequence({len(self)} blocks, computed when indexed)"
+
+
+def _one_head(block: Callable[[slice], Tensor], head: int) -> Callable[[slice], Tensor]:
+    return lambda _: block(slice(head, head + 1))
 
 
 @dataclass(frozen=True)

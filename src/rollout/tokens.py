@@ -49,6 +49,17 @@ class TokenLayout:
         weights[list(self.readout_tokens)] = 1 / len(self.readout_tokens)
         return weights
 
+    def token(self, patch: tuple[int, int]) -> int:
+        """The number of the token that stands for a patch (row, column)."""
+        rows, columns = self.grid_size
+        row, column = patch
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(
+                f"the patch grid has rows 0 to {rows - 1} and columns 0 to {columns - 1}, got "
+                f"patch {tuple(patch)}"
+            )
+        return self.num_prefix_tokens + row * columns + column
+
     def to_grid(self, relevance: Tensor) -> Tensor:
         """Drop the prefix and lay the patches out: (batch, tokens) -> (batch, rows, columns)."""
         if relevance.dim() != 2 or relevance.shape[1] != self.num_tokens:

@@ -14,12 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion, fuse_heads
+from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion
 from rollout.hooks import record_attention
 from rollout.labels import class_index
 from rollout.layouts import read_layout
 from rollout.models import Model
-from rollout.published import published_rollout, record_unfused, score_gradients
+from rollout.published import (
+    published_attention_rollout,
+    published_gradient_rollout,
+    record_unfused,
+    score_gradients,
+)
 from rollout.record import AttentionRecord
 from rollout.rollout import attention_rollout, gradient_rollout
 
@@ -70,14 +75,12 @@ class _DropIn:
         image = image.detach().clone().requires_grad_(category is not None)
         record, attentions = record_unfused(network, image, self.attention_layer_name)
         if category is None:
-            fused = [fuse_heads(attention.cpu(), self.head_fusion) for attention in attentions]
-            return published_rollout(fused, self.discard_ratio, spare_first=True)
-        gradients = score_gradients(record, self._index(category, record), attentions)
-        # Its backward hooks collect the last block first, its forward hooks the first block first.
-        pairs = zip(attentions, reversed(gradients), strict=True)
-        fused = [fuse_heads(block.detach().cpu() * gradient.cpu()) for block, gradient in pairs]
-        positive = [block.masked_fill(block < 0, 0) for block in fused]
-        return published_rollout(positive, self.discard_ratio, spare_first=False)
+            rollout = published_attention_rollout(attentions, self.head_fusion, self.discard_ratio)
+        else:
+            gradients = score_gradients(record, self._index(category, record), attentions)
+            rollout = published_gradient_rollout(attentions, gradients, self.discard_ratio)
+        assert record.convolution_size is not None  # record_unfused refuses the rest
+        return rollout[0, 0, 1:].unflatten(0, record.convolution_size)
 
     def _index(self, category: int | str, record: AttentionRecord) -> int:
         labels = self.model.labels if isinstance(self.model, Model) else None

@@ -1,0 +1,131 @@
+"""Images that went through a model once: any number of maps follow without another forward pass."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rollout.layouts import read_layout
+from rollout.methods import METHODS, Settings, check_method
+from rollout.models import ImageSource, Model, record_images
+from rollout.record import AttentionRecord, BlockSequence
+from rollout.tokens import TokenLayout
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a model did with some images.
+
+    Attributes:
+        model: the model.
+        images: what its network took, (batch, channels, height, width).
+        record: logits, attentions and gradients.
+        layout: where the tokens stand in this pass; sizes may be dynamic.
+        keep_graph: False frees the forward pass's memory with the first target's gradients; there
+            can be no second target.
+    """
+
+    model: Model
+    images: Tensor
+    record: AttentionRecord
+    layout: TokenLayout
+    keep_graph: bool = True
+    _gradients: dict[tuple[int, ...], BlockSequence] = field(default_factory=dict, repr=False)
+
+    @property
+    def predicted(self) -> Tensor:
+        """The class of the highest logit, (batch,)."""
+        return self.record.logits.argmax(dim=1)
+
+    def gradients(self, target: Tensor) -> BlockSequence:
+        """As `AttentionRecord.gradients`; one backward pass for each target, however often asked.
+
+        Args:
+            target: class indices, (batch,).
+        """
+        key = tuple(target.tolist())
+        if key not in self._gradients:
+            self._gradients[key] = self.record.gradients(target, retain_graph=self.keep_graph)
+        return self._gradients[key]
+
+    def readout(self, settings: Settings) -> Tensor:
+        """Distribution over the tokens above the last block that counts: (tokens,), sums to 1."""
+        if settings.query is None:
+            return self.layout.readout
+        return torch.eye(self.layout.num_tokens)[self.layout.token(settings.query)]
+
+    def relevance(self, method: str, target: Tensor, settings: Settings) -> Tensor:
+        """The map of each image on the patch grid, (batch, rows, columns), float32, unscaled.
+
+        Args:
+            method: one of METHODS.
+            target: class indices, (batch,); only methods with gradients depend on it.
+
+        Raises:
+            ValueError: a method or setting that makes no sense for this model.
+        """
+        check_method(method)
+        compute = METHODS[method].compute
+        if settings.legacy:
+            self._check_legacy(method)
+            compute = METHODS[method].published or compute
+        attentions = _select(self.record.attentions, settings)
+        gradients = None
+        if METHODS[method].gradients:
+            gradients = _select(self.gradients(target), settings)
+        relevance = compute(attentions, gradients, self.readout(settings), settings)
+        return self.layout.to_grid(relevance).float().cpu()
+
+    def _check_legacy(self, method: str) -> None:
+        if METHODS[method].published is None:
+            published = [name for name, one in METHODS.items() if one.published]
+            raise ValueError(f"vit-explain has {' and '.join(published)}, not {method}")
+        rows, columns = self.layout.grid_size
+        if self.layout.num_prefix_tokens != 1 or rows != columns:
+            raise ValueError(
+                "the arithmetic of vit-explain needs one class token and a square patch grid, not "
+                f"{self.layout.num_prefix_tokens} prefix tokens and a grid of {rows} x {columns}; "
+                "use legacy=False"
+            )
+
+
+def record_model(
+    model: Model, image: ImageSource, *, gradients: bool = True, keep_graph: bool = True
+) -> Recording:
+    """Run the model once on an image, or on several.
+
+    Args:
+        image: as for `explain`.
+        gradients: False is faster and leaner, and leaves the gradient methods out.
+        keep_graph: False is leaner, and leaves gradients for one target only.
+    """
+    images = model.images(image)
+    record = record_images(model, images, gradients=gradients)
+    _check_logits(record.logits)
+    return Recording(model, images, record, read_layout(model.network, record), keep_graph)
+
+
+def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
+    """The blocks and the head that count."""
+    start, end = settings.start_block, settings.end_block
+    end = len(blocks) if end is None else end
+    if not isinstance(start, int) or not 0 <= start < len(blocks):
+        raise ValueError(
+            f"start_block must be in [0, {len(blocks) - 1}] for {len(blocks)} blocks, got {start!r}"
+        )
+    if not isinstance(end, int) or not start < end <= len(blocks):
+        raise ValueError(
+            f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
+            f" being {start}; got {end!r}"
+        )
+    blocks = blocks[start:end]
+    return blocks if settings.head is None else blocks.one_head(settings.head)
+
+
+def _check_logits(logits: Tensor) -> None:
+    broken = [index for index, row in enumerate(logits.isfinite().all(dim=1).tolist()) if not row]
+    if broken:
+        raise ValueError(
+            f"the network's output is not finite (NaN or infinite) for image {broken}; check the "
+            "weights and the image's values, or use float32 instead of half precision"
+        )
