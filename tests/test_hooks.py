@@ -223,8 +223,8 @@ def test_torchvision_is_recorded():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18", "ResNet ran without any attention"),
-        ("swin_tiny_patch4_window7_224", "SwinTransformer has no single set of tokens"),
+        ("resnet18", "ResNet cannot be rolled out: it ran without any attention"),
+        ("swin_tiny_patch4_window7_224", "SwinTransformer cannot be rolled out: windows of 49 tokens in"),
     ],
 )
 def test_other_architectures_are_refused_with_the_reason(name, message):

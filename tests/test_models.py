@@ -147,8 +147,10 @@ def test_a_wrong_number_of_labels() -> None:
 
 def test_a_network_without_a_classifier_has_no_imagenet_labels(photo: Image.Image) -> None:
     model = wrap_model(tiny(num_classes=0))
-    assert model.labels is None and model.num_classes == 24
-    assert explain(model, photo).map.shape == (1, 2, 2)
+    assert model.labels is None and model.num_classes == 0
+    explanation = explain(model, photo)
+    assert explanation.map.shape == (1, 2, 2) and explanation.method == "attention_rollout"
+    assert explanation.target is None and explanation.title() == "attention rollout"
 
 
 # Readouts
@@ -200,11 +202,11 @@ def test_other_poolings_are_refused(pooling: str, class_token: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet18", {}, "ResNet ran without any attention that could be recorded; rollout needs"),
+        ("resnet18", {}, "ResNet cannot be rolled out: it ran without any attention"),
         (
             "swin_tiny_patch4_window7_224",
             {"depths": (1, 1, 1, 1), "embed_dim": 24},
-            "SwinTransformer has no single set of tokens through all blocks .windows",
+            "SwinTransformer cannot be rolled out: windows of 49 tokens in 3 blocks",
         ),
     ],
 )

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rollout import attention_rollout, gradient_rollout, record
-from rollout.record import AttentionCall, BlockSequence
+from rollout.blocks import AttentionCall
+from rollout.record import BlockSequence
 
 
 def attention_call(key_heads=4, **options):
@@ -29,7 +30,7 @@ CALLS = {
 def test_head_groups_are_the_block_in_pieces(name, heads_at_a_time, monkeypatch):
     monkeypatch.setattr(record, "GROUP_ENTRIES", 2 * 5 * 5 * heads_at_a_time)
     call, received = CALLS[name](), torch.randn(2, 4, 5, 3)
-    for compute in (call.attention, lambda heads: call.attention_gradient(received, heads)):
+    for compute in (call.attention, lambda heads: call.attention_gradient(received, heads=heads)):
         blocks = BlockSequence([compute], [call.shape])
         groups = list(blocks.head_groups(0))
         assert [group.shape[1] for group in groups] == {1: [1, 1, 1, 1], 3: [3, 1]}[heads_at_a_time]
@@ -44,7 +45,7 @@ def test_rollouts_of_lazy_blocks_are_those_of_tensors(head_fusion, monkeypatch):
     attentions = BlockSequence([call.attention for call in calls], shapes)
     gradients = BlockSequence(
         [
-            lambda heads, call=call, gradient=gradient: call.attention_gradient(gradient, heads)
+            lambda heads, call=call, gradient=gradient: call.attention_gradient(gradient, heads=heads)
             for call, gradient in zip(calls, received, strict=True)
         ],
         shapes,

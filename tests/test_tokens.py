@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rollout.tokens import TokenLayout
+from rollout.tokens import POOLINGS, TokenLayout
+
+READ = {"token": (0,), "distilled": (0, 1), "all": range(8), "token_avg": (0, *range(2, 8))}
 
 
 def test_patches_are_laid_out_row_by_row_behind_the_prefix():
@@ -16,10 +18,11 @@ def test_patches_are_laid_out_row_by_row_behind_the_prefix():
     assert_close(grid[1], torch.tensor([[10.0, 11, 12], [13, 14, 15]]))
 
 
-@pytest.mark.parametrize("tokens", [(0,), (0, 1), tuple(range(1, 7))])
-def test_the_readout_is_a_distribution_over_its_tokens(tokens):
-    readout = TokenLayout((2, 3), 1, tokens).readout
-    assert readout.shape == (7,)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_readout_is_a_distribution_over_its_tokens(pooling):
+    tokens = READ.get(pooling, tuple(range(2, 8)))
+    readout = TokenLayout((2, 3), 2, pooling).readout
+    assert readout.shape == (8,)
     assert_close(readout.sum(), torch.tensor(1.0))
     assert readout.nonzero().flatten().tolist() == list(tokens)
 
@@ -30,7 +33,8 @@ def test_a_map_of_the_wrong_length_is_refused_not_reshaped():
 
 
 @pytest.mark.parametrize(
-    "arguments", [((0, 3),), ((2, 3), -1), ((2, 3), 1, ()), ((2, 3), 1, (7,)), ((2, 3), 1, (-1,))]
+    "arguments",
+    [((0, 3),), ((2, 3), -1), ((2, 3), 1, "mean"), ((2, 3), 0, "token"), ((2, 3), 1, "distilled")],
 )
 def test_an_impossible_layout_is_refused(arguments):
     with pytest.raises(ValueError, match="got"):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rollout.models import wrap_model as wrap_model
     from rollout.rollout import attention_rollout as attention_rollout
     from rollout.rollout import gradient_rollout as gradient_rollout
+    from rollout.sweeps import sweep as sweep
     from rollout.vit_explain import VITAttentionGradRollout as VITAttentionGradRollout
     from rollout.vit_explain import VITAttentionRollout as VITAttentionRollout
 
@@ -29,6 +30,7 @@ _HOME = {
     "wrap_model": "models",
     "attention_rollout": "rollout",
     "gradient_rollout": "rollout",
+    "sweep": "sweeps",
     "VITAttentionGradRollout": "vit_explain",
     "VITAttentionRollout": "vit_explain",
 }

@@ -98,6 +98,6 @@ def _file_name(explanation: Explanation) -> str:
     """The name that vit-explain gives it, so that its users find their files."""
     settings = explanation.settings
     method = explanation.method
-    if method == "gradient_rollout":
+    if method == "gradient_rollout" and explanation.target is not None:
         method = f"grad_rollout_{explanation.target[0]}"
     return f"{method}_{settings.discard_ratio:.3f}_{settings.head_fusion}.png"

@@ -12,6 +12,7 @@ from rollout.files import whole_file
 from rollout.fusion import HeadFusion
 from rollout.methods import METHODS, Settings, check_method
 from rollout.models import ImageSource, Model
+from rollout.record import Score
 from rollout.recording import Recording, record_model
 
 if TYPE_CHECKING:
@@ -29,39 +30,44 @@ class Explanation:
         map: relevance of each patch, (batch, rows, columns), float32, non-negative, unscaled.
         method, settings: what was computed, and with which knobs.
         target: the class explained, one index per image; for methods that are blind to the class,
-            the class that the picture's title speaks of.
-        probability: the model's probability of each target, (batch,).
-        labels: the name of each target.
-        logits: the network's output, (batch, classes).
+            the class that the picture's title speaks of. None where a score was explained, or the
+            network has no classifier.
+        probability: the model's probability of each target, (batch,); None without a target.
+        labels: the name of each target; None without one.
+        logits: the network's output, (batch, classes); its features where it has no classifier.
         pictures: the images as the network saw them, (batch, height, width, 3) in [0, 1].
     """
 
     map: Tensor
     method: str
     settings: Settings
-    target: tuple[int, ...]
-    probability: Tensor
-    labels: tuple[str, ...]
+    target: tuple[int, ...] | None
+    probability: Tensor | None
+    labels: tuple[str, ...] | None
     logits: Tensor
     pictures: Tensor
 
     @classmethod
     def of(
-        cls, recording: Recording, method: str, target: Tensor, settings: Settings
+        cls, recording: Recording, method: str, target: Tensor | None, settings: Settings
     ) -> "Explanation":
         """What `explain` returns, from images that were recorded before.
 
         Args:
-            target: class indices, (batch,).
+            target: class indices, (batch,); None follows the recording's score.
         """
-        model, logits, indices = recording.model, recording.record.logits, target.tolist()
+        model, logits = recording.model, recording.record.logits
+        indices = None if target is None else tuple(target.tolist())
+        probability = None
+        if target is not None:
+            probability = model.probabilities(logits).gather(1, target[:, None])[:, 0].cpu()
         return cls(
             map=recording.relevance(method, target, settings),
             method=method,
             settings=settings,
-            target=tuple(indices),
-            probability=model.probabilities(logits).gather(1, target[:, None])[:, 0].cpu(),
-            labels=tuple(model.label(index) for index in indices),
+            target=indices,
+            probability=probability,
+            labels=None if indices is None else tuple(model.label(index) for index in indices),
             logits=logits.float().cpu(),
             pictures=model.pictures(recording.images),
         )
@@ -75,6 +81,8 @@ class Explanation:
     def title(self, index: int = 0) -> str:
         """Method, target and probability, such as "gradient rollout: dog (98 %)"."""
         method = METHODS[self.method].title
+        if self.labels is None or self.probability is None:
+            return method
         return f"{method}: {self.labels[index]} ({self.probability[index]:.0%})"
 
     def plot(self) -> "Figure":
@@ -94,8 +102,9 @@ def explain(
     model: Model,
     image: ImageSource,
     *,
-    method: str = "gradient_rollout",
+    method: str | None = None,
     target: Target = None,
+    score: Score | None = None,
     head_fusion: HeadFusion = "mean",
     discard_ratio: float = 0.0,
     start_block: int = 0,
@@ -110,8 +119,11 @@ def explain(
         model: from `load_model` or `wrap_model`.
         image: a path or PIL image, a list of them, or a tensor (batch, channels, height, width)
             that is normalised as the network expects.
-        method: one of METHODS.
+        method: one of METHODS; None is gradient rollout, or attention rollout for a network without
+            a classifier.
         target: class index or label, or one per image; None takes the predicted class.
+        score: what to follow instead of a class: a function of what the network returned, ->
+            (batch,), such as the similarity of an image's features to those of a text.
         head_fusion: "mean", "max" or "min" over the heads.
         discard_ratio: share of each block's lowest fused attention to leave out, in [0, 1).
         start_block, end_block: the blocks that count, as in a slice; None is the network's end.
@@ -123,11 +135,25 @@ def explain(
     Raises:
         ValueError: a setting, image or target that makes no sense, named in the message.
     """
+    if method is None:
+        follows = bool(model.num_classes) or score is not None
+        method = "gradient_rollout" if follows else "attention_rollout"
     check_method(method)
     settings = Settings(head_fusion, discard_ratio, start_block, end_block, head, query, legacy)
     images = model.images(image)
-    chosen = None if target is None else model.class_indices(target, len(images))
+    chosen = _target(model, target, score, len(images))
     gradients = METHODS[method].gradients
-    recording = record_model(model, images, gradients=gradients, keep_graph=False)
-    target_index = recording.predicted if chosen is None else chosen
-    return Explanation.of(recording, method, target_index, settings)
+    recording = record_model(model, images, gradients=gradients, keep_graph=False, score=score)
+    if chosen is None and score is None:
+        chosen = recording.predicted
+    return Explanation.of(recording, method, chosen, settings)
+
+
+def _target(model: Model, target: Target, score: Score | None, batch: int) -> Tensor | None:
+    if target is None:
+        return None
+    if score is not None:
+        raise ValueError(f"give a target or a score, not both; got target={target!r}")
+    if not model.num_classes:
+        raise ValueError(f"{model.name} has no classifier; got target={target!r}, give a score=")
+    return model.class_indices(target, batch)

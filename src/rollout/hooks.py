@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rollout.record import AttentionCall, AttentionRecord
+from rollout.graph import token_graph
+from rollout.record import AttentionRecord
 from rollout.recorder import AttentionRecorder, UnsupportedNetworkError
 
 
@@ -33,10 +34,18 @@ def record_attention(
         stack.enter_context(torch.set_grad_enabled(gradients))
         stack.enter_context(_frozen(network))
         recorder = stack.enter_context(AttentionRecorder(network, gradients))
-        output = _logits(network(images.clone() if images.is_inference() else images))
-    blocks = _token_graph(recorder.calls, len(images), type(network).__name__)
-    graph = output if gradients else None
-    return AttentionRecord(output.detach(), blocks, recorder.convolution_size, graph)
+        output = network(images.clone() if images.is_inference() else images)
+        answer = _answer(output)
+    blocks, pooling = token_graph(recorder, network, len(images))
+    return AttentionRecord(
+        logits=answer.detach(),
+        blocks=blocks,
+        convolution_size=recorder.convolution_size,
+        pooling=pooling,
+        maxima=recorder.maxima,
+        output=output,
+        answer=answer if gradients else None,
+    )
 
 
 @contextmanager
@@ -77,31 +86,21 @@ def _eager(network: nn.Module) -> nn.Module:
     return getattr(network, "_orig_mod", network)  # what torch.compile wraps
 
 
-def _logits(output: Any) -> Tensor:
-    """The network's answer, (batch, classes); Hugging Face keeps it in a field of that name."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if not isinstance(logits, Tensor):
-        raise UnsupportedNetworkError(
-            f"the network returned {type(output).__name__}; wrap it so that it returns the logits"
-        )
-    return logits
+def _answer(output: Any) -> Tensor:
+    """Logits or pooled features, (batch, values), out of whatever the network returned.
 
-
-def _token_graph(calls: list[AttentionCall], batch: int, network: str) -> tuple[AttentionCall, ...]:
-    """The calls in which the image's tokens look at one another; pooling looks from outside."""
-    if not calls:
+    Hugging Face keeps them in fields; tokens that nobody pooled are averaged.
+    """
+    for name in ("logits", "image_embeds", "pooler_output", "last_hidden_state"):
+        field = getattr(output, name, None)
+        if isinstance(field, Tensor):
+            output = field
+            break
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        output = output[0]
+    if not isinstance(output, Tensor) or output.dim() not in (2, 3):
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UnsupportedNetworkError(
-            f"{network} ran without any attention that could be recorded; rollout needs a Vision "
-            "Transformer that calls scaled_dot_product_attention or writes out softmax(q k) v"
+            f"the network returned {found}; wrap it so that it returns (batch, classes)"
         )
-    blocks = tuple(
-        call for call in calls if len(call.shape) == 4 and call.shape[-2] == call.shape[-1]
-    )
-    sizes = sorted({call.shape[-1] for call in blocks})
-    if len(sizes) != 1 or any(call.shape[0] != batch for call in blocks):
-        seen = sorted({call.shape for call in calls})
-        raise UnsupportedNetworkError(
-            f"{network} has no single set of tokens through all blocks (windows, a pyramid or "
-            f"cross-attention); attention shapes seen: {seen}"
-        )
-    return blocks
+    return output if output.dim() == 2 else output.mean(dim=1)

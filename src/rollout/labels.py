@@ -9,6 +9,15 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 
+def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
+    """The labels in a Hugging Face configuration, else ImageNet's where timm says so, else None."""
+    named = getattr(getattr(network, "config", None), "id2label", None) or {}
+    labels = tuple(str(named[index]) for index in sorted(named))
+    if num_classes and len(labels) == num_classes and labels[0] != "LABEL_0":
+        return labels
+    return imagenet_labels(network, num_classes) if num_classes else None
+
+
 def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
     """timm's descriptions of the ImageNet classes that the network tells apart, or None."""
     subset = infer_imagenet_subset(network)

@@ -1,33 +1,156 @@
-"""Read off a network where its tokens stand, and hold it against the tokens that it really used."""
+"""Read off a network where its tokens stand and which of them its classifier reads."""
 
-from torch import nn
+from typing import Any
 
-from rollout.hooks import UnsupportedNetworkError
-from rollout.record import AttentionRecord
-from rollout.tokens import TokenLayout
+import torch
+from torch import Tensor, nn
+
+from rollout.fusion import HeadFusion
+from rollout.readouts import attention_readout, maximum_readout
+from rollout.record import AttentionRecord, BlockSequence, Gradients
+from rollout.recorder import UnsupportedNetworkError
+from rollout.tokens import Pooling, TokenLayout
+
+MOST_PREFIX_TOKENS = 16  # timm's go to 10; beyond, it is the grid that was misread
 
 
-def read_layout(network: nn.Module, record: AttentionRecord) -> TokenLayout:
-    """The token layout as the network says it, held against the tokens that it really used."""
-    prefix = getattr(network, "num_prefix_tokens", 1)
-    grid_size = record.convolution_size
-    if grid_size is None or prefix + grid_size[0] * grid_size[1] != record.num_tokens:
+def read_layout(
+    network: nn.Module,
+    record: AttentionRecord,
+    image_size: tuple[int, int],
+    *,
+    pooling: Pooling | None = None,
+    grid_size: tuple[int, int] | None = None,
+    num_prefix_tokens: int | None = None,
+) -> TokenLayout:
+    """The token layout of one pass, held against the tokens that the network really used.
+
+    Args:
+        record: of images of `image_size`, (height, width).
+        pooling: what `find_pooling` said; None asks it.
+        grid_size, num_prefix_tokens: what the user knows better; None reads it off.
+    """
+    grid = grid_size or _grid_size(network, record, image_size)
+    found = pooling or find_pooling(network, record)
+    declared = num_prefix_tokens if num_prefix_tokens is not None else _declared_prefix(network)
+    if found == "class_attention":
+        declared = 0  # its class token joins after the blocks
+    prefix = record.num_tokens - grid[0] * grid[1] if grid else -1
+    expected = range(MOST_PREFIX_TOKENS + 1) if declared is None else (declared,)
+    if grid is None or prefix not in expected:
         raise UnsupportedNetworkError(
-            f"{type(network).__name__} has {record.num_tokens} tokens, which is not {prefix} "
-            f"prefix tokens and a patch grid of {grid_size}; its layout cannot be read off"
+            f"{type(network).__name__} has {record.num_tokens} tokens, which is not "
+            f"{'a few' if declared is None else declared} prefix tokens and a patch grid of {grid};"
+            " its layout cannot be read off. Give wrap_model grid_size=(rows, columns) and "
+            "num_prefix_tokens="
         )
-    return TokenLayout(grid_size, prefix, _readout_tokens(network, prefix, record.num_tokens))
+    return TokenLayout(grid, prefix, found or ("token" if prefix else "avg"))
 
 
-def _readout_tokens(network: nn.Module, prefix: int, tokens: int) -> tuple[int, ...]:
-    pooling = getattr(network, "global_pool", "token" if prefix else "avg")
-    if hasattr(network, "head_dist"):  # distilled: the mean of two classifiers
-        return 0, 1
-    if pooling == "avg":
-        return tuple(range(0 if getattr(network, "pool_include_prefix", False) else prefix, tokens))
-    if pooling == "token":
-        return (0,)
-    raise UnsupportedNetworkError(
-        f"{type(network).__name__} pools its tokens by {pooling!r}, which does not say how much it "
-        "reads of each; a class token and average pooling are supported"
+def find_pooling(network: nn.Module, record: AttentionRecord) -> Pooling | None:
+    """Which tokens the classifier reads: by the network's word, else by where gradients arrive.
+
+    Args:
+        record: with gradients, where the network says nothing.
+    """
+    if record.pooling:
+        keys = {call.shape[-1] for call in record.pooling}
+        return "class_attention" if keys == {record.num_tokens + 1} else "map"
+    return declared_pooling(network) or measured_pooling(record)
+
+
+def measured_pooling(record: AttentionRecord) -> Pooling | None:
+    """The pooling that fits the tokens from which the answer's gradient arrives at the last block.
+
+    After the last attention each token goes its own way until they are pooled. None where no
+    gradient arrives, as from a classifier that is still zero, or was not recorded.
+    """
+    edge = record.blocks[-1].edges[0]
+    if record.answer is None or edge is None or record.answer.is_meta:
+        return None
+    signs = torch.linspace(-1, 1, record.answer.shape[-1], device=record.answer.device)
+    (arrived,) = torch.autograd.grad(
+        (record.answer[0] * signs).sum(), [edge], retain_graph=True, allow_unused=True
     )
+    if arrived is None:
+        return None
+    shape = record.blocks[-1].shape  # some networks lay the heads out as (batch, query, channels)
+    norms = arrived.reshape(*shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)  # (tokens,)
+    return _fitting(norms, record) if norms.any() else None
+
+
+def _fitting(norms: Tensor, record: AttentionRecord) -> Pooling:
+    if record.maxima is not None:
+        return "max"
+    read = norms > 0
+    if not read[2:].any():
+        return "distilled" if read[1] else "token"
+    if not read[0]:
+        return "avg"
+    # One token out of an average of N moves the answer as much as any other; one that is read
+    # beside the average, N times as much. The limit lies half-way, on a logarithmic scale.
+    apart = norms[0] > norms[1:][read[1:]].median() * len(norms) ** 0.5
+    has_prefix = record.convolution_size is None or len(norms) > _area(record.convolution_size)
+    if not has_prefix:
+        return "avg"
+    return "token_avg" if apart else "all"
+
+
+def read_readout(
+    layout: TokenLayout,
+    record: AttentionRecord,
+    gradients: Gradients | None = None,
+    head_fusion: HeadFusion = "mean",
+) -> Tensor:
+    """What the classifier reads of each output token: (tokens,) or (batch, tokens), sums to 1.
+
+    Args:
+        gradients: with them, attention that pools the tokens is read as in gradient rollout.
+    """
+    if layout.pooling in ("map", "class_attention"):
+        attentions: BlockSequence = record.pooling_attentions
+        pooled = gradients.pooling if gradients else None
+        return attention_readout(layout, attentions, pooled, head_fusion)
+    if layout.pooling in ("max", "avgmax"):
+        if record.maxima is None:
+            raise UnsupportedNetworkError("the network took no maximum over its tokens")
+        return maximum_readout(layout, record.maxima)
+    return layout.readout
+
+
+def _grid_size(
+    network: nn.Module, record: AttentionRecord, image_size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """What the last convolution before the blocks made, or the image cut into patches."""
+    if record.convolution_size is not None:
+        return record.convolution_size
+    for module in network.modules():  # patches that a linear layer embeds
+        patch_size: Any = getattr(module, "patch_size", None)
+        if isinstance(patch_size, int):
+            patch_size = (patch_size, patch_size)
+        if isinstance(patch_size, tuple) and len(patch_size) == 2:
+            return image_size[0] // patch_size[0], image_size[1] // patch_size[1]
+    return None
+
+
+def _declared_prefix(network: nn.Module) -> int | None:
+    declared = getattr(network, "num_prefix_tokens", None)
+    return declared if isinstance(declared, int) else None
+
+
+def declared_pooling(network: nn.Module) -> Pooling | None:
+    """By timm's attributes; None where the network has none."""
+    pooling, prefix = getattr(network, "global_pool", None), _declared_prefix(network)
+    if not isinstance(pooling, str) or prefix is None:
+        return None
+    if hasattr(network, "head_dist"):  # the mean of two classifiers
+        return "distilled"
+    if pooling == "avg":
+        return "all" if getattr(network, "pool_include_prefix", False) and prefix else "avg"
+    if pooling in ("token", "max", "avgmax"):
+        return pooling  # type: ignore[return-value]
+    return "token" if prefix else "avg"  # unpooled tokens
+
+
+def _area(grid_size: tuple[int, int]) -> int:
+    return grid_size[0] * grid_size[1]

@@ -1,10 +1,14 @@
 """How well a map finds an object whose mask is known: peak, average precision, share of mass.
 
 All work on the patch grid. Maps are (batch, rows, columns); a mask enters as the share of each
-patch that it covers, so that patches on an object's border count for what they are.
+patch that it covers, so that patches on an object's border count for what they are. Two measures
+need no mask: how spread out a map is, and how alike two maps rank the patches.
 """
 
+import math
+
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -62,6 +66,27 @@ def target_share(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
     _same_shape(saliency_map, rival)
     on_target = (saliency_map * target).sum(dim=(1, 2))
     return on_target / (on_target + (saliency_map * rival).sum(dim=(1, 2)))
+
+
+def relative_entropy(saliency_map: Tensor) -> Tensor:
+    """Entropy of the map scaled to sum 1, as a share of log(patches), (batch,).
+
+    1 is a map without contrast, 0 a single patch; NaN for a map that is 0 everywhere.
+    """
+    shares = saliency_map.double().flatten(1)
+    shares = shares / shares.sum(dim=1, keepdim=True)
+    return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
+
+
+def rank_correlation(saliency_map: Tensor, other: Tensor) -> Tensor:
+    """Spearman's correlation over the patches, (batch,); equal values are ranked together.
+
+    NaN where a map is the same everywhere.
+    """
+    _same_shape(saliency_map, other)
+    ranks = [torch.from_numpy(rankdata(maps.flatten(1), axis=1)) for maps in (saliency_map, other)]
+    one, two = (rank - rank.mean(dim=1, keepdim=True) for rank in ranks)
+    return (one * two).sum(dim=1) / (one.square().sum(dim=1) * two.square().sum(dim=1)).sqrt()
 
 
 def _same_shape(saliency_map: Tensor, coverage: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Models ready to be explained: the network, its preprocessing, its token layout and its labels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from rollout import labels as label_tables
 from rollout import weights
 from rollout.hooks import record_attention
 from rollout.images import load_image
-from rollout.layouts import read_layout
+from rollout.layouts import declared_pooling, read_layout
 from rollout.preprocess import (
+    ImageSize,
     Transform,
     apply_transform,
+    as_size,
     check_batch,
     default_transform,
     normalisation,
@@ -38,6 +40,8 @@ class Model:
         labels: a description of each class, or None where they are not known.
         mean, std: what the transform normalised with, to show the image again.
         multi_label: whether several classes can be there at once (sigmoid instead of softmax).
+        num_classes: 0 for a network without a classifier, which returns features.
+        given_layout: grid_size or num_prefix_tokens, where the user knows better.
     """
 
     network: nn.Module
@@ -49,6 +53,7 @@ class Model:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     multi_label: bool = False
+    given_layout: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +62,14 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
+
+    def layout_of(self, record: AttentionRecord, images: Tensor) -> TokenLayout:
+        """Where the tokens stand in one pass: sizes may be dynamic."""
+        height, width = images.shape[-2:]
+        pooling = self.layout.pooling
+        return read_layout(
+            self.network, record, (height, width), pooling=pooling, **self.given_layout
+        )
 
     def class_index(self, target: int | str) -> int:
         """The class meant by an index or a label, such as "dog"; see `labels.class_index`."""
@@ -87,6 +100,10 @@ class Model:
             batch = torch.stack([apply_transform(self.transform, image) for image in pictures])
         return batch.to(self.device, self.dtype)
 
+    def black_image(self) -> Tensor:
+        """What the transform makes of a black picture, as the network takes it: a batch of one."""
+        return _black_image(self.transform).to(self.device, self.dtype)
+
     def pictures(self, images: Tensor) -> Tensor:
         """The images as the network saw them, for the eye: (batch, height, width, 3) in [0, 1]."""
         mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
@@ -99,6 +116,7 @@ def load_model(
     *,
     checkpoint: str | Path | None = None,
     pretrained: bool = True,
+    image_size: ImageSize | None = None,
     device: str | torch.device = "auto",
     **options: object,
 ) -> Model:
@@ -109,23 +127,28 @@ def load_model(
         checkpoint: a local weights file for the architecture `name`: safetensors, or a torch file
             of tensors (it is read with weights_only=True). Its classifier decides the classes.
         pretrained: False leaves the weights random.
+        image_size: pixels, one number or (height, width), instead of the size that the weights were
+            trained at; position embeddings are interpolated.
         device: "auto" takes a GPU where there is one.
-        options: for `timm.create_model`, such as img_size.
+        options: for `timm.create_model`, such as num_classes.
 
     Raises:
         ValueError: unknown name, or a checkpoint that is damaged or does not fit.
         ConnectionError: the pretrained weights are neither in the local cache nor within reach.
+        UnsupportedNetworkError: the network cannot be explained; the message says why.
     """
     if name == "demo":
-        if checkpoint is not None or options:
+        if checkpoint is not None or options or image_size is not None:
             raise ValueError(
                 "the demo model takes no checkpoint and no options; name an architecture"
             )
         network, labels = weights.load_demo()
         demo = wrap_model(network, labels=labels, name="demo", device=device)
         return replace(demo, multi_label=True)
+    if image_size is not None:
+        options["img_size"] = as_size(image_size)
     network = weights.create_network(name, checkpoint, pretrained, options)
-    return wrap_model(network, name=name, device=device)
+    return wrap_model(network, name=name, device=device, image_size=image_size)
 
 
 def wrap_model(
@@ -135,28 +158,64 @@ def wrap_model(
     labels: Sequence[str] | None = None,
     name: str | None = None,
     device: str | torch.device | None = None,
+    image_size: ImageSize | None = None,
+    grid_size: tuple[int, int] | None = None,
+    num_prefix_tokens: int | None = None,
 ) -> Model:
-    """A network that the user already has, ready to be explained.
+    """A network that the user already has, ready to be explained: of timm, torchvision, Hugging
+    Face, open_clip, or any module built on `scaled_dot_product_attention`.
 
     Args:
         network: put in eval mode, and moved to `device` if one is given.
-        transform: RGB image to (channels, height, width); by default timm's, from the network's own
-            data configuration.
-        labels: one per class; by default ImageNet's where timm knows the network as trained on it.
+        transform: RGB image to (channels, height, width), or an image processor of Hugging Face; by
+            default the one that the network's own configuration describes.
+        labels: one per class; by default the network's own, or ImageNet's where timm knows the
+            network as trained on it.
+        image_size: what the default transform makes, one number or (height, width).
+        grid_size, num_prefix_tokens: the patch grid and the tokens before it, where they cannot be
+            read off the network.
     """
     if device is not None:
         network = network.to(weights.find_device(device))
     if transform is None:
-        transform = default_transform(network)
-    probe = _probe(network, transform)
-    num_classes = probe.logits.shape[-1]
-    labels = label_tables.imagenet_labels(network, num_classes) if labels is None else tuple(labels)
+        transform = default_transform(network, image_size)
+    said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
+    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    image = _black_image(transform)
+    probe = _probe(network, image)
+    height, width = image.shape[-2:]
+    layout = read_layout(network, probe, (height, width), **given)
+    num_classes = probe.logits.shape[-1] if classifies(network, probe.output) else 0
+    labels = label_tables.known_labels(network, num_classes) if labels is None else tuple(labels)
     if labels is not None and len(labels) != num_classes:
         raise ValueError(f"got {len(labels)} labels for a network with {num_classes} classes")
     mean, std = normalisation(transform)
-    layout = read_layout(network, probe)
     name = name or type(network).__name__
-    return Model(network.eval(), transform, layout, labels, name, num_classes, mean, std)
+    return Model(
+        network.eval(),
+        transform,
+        layout,
+        labels,
+        name,
+        num_classes,
+        mean,
+        std,
+        given_layout=given,
+    )
+
+
+def classifies(network: nn.Module, output: object) -> bool:
+    """Whether the network returns a logit per class; towers of CLIP and its like return features.
+
+    Args:
+        output: what it returned.
+    """
+    classes = getattr(network, "num_classes", None)
+    if isinstance(classes, int):
+        return classes > 0
+    if not isinstance(output, Tensor):
+        return isinstance(getattr(output, "logits", None), Tensor)
+    return output.dim() == 2 and not type(network).__module__.startswith("open_clip.")
 
 
 def record_images(model: Model, images: Tensor, *, gradients: bool) -> AttentionRecord:
@@ -173,11 +232,12 @@ def record_images(model: Model, images: Tensor, *, gradients: bool) -> Attention
         ) from error
 
 
-def _probe(network: nn.Module, transform: Transform) -> AttentionRecord:
+def _probe(network: nn.Module, image: Tensor) -> AttentionRecord:
     """One black image through the network: how many tokens, which grid, how many classes."""
-    image = _black_image(transform)
+    gradients = declared_pooling(network) is None  # then they show what the classifier reads
     try:
-        return record_attention(network, image.to(next(network.parameters())), gradients=False)
+        image = image.to(next(network.parameters()))
+        return record_attention(network, image, gradients=gradients)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f"{type(network).__name__} does not take what its transform makes, images of shape "

@@ -1,20 +1,40 @@
 """From an RGB picture to what a network takes, and how to find out what that is."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    create_transform,
+    resolve_data_config,
+)
 from torch import Tensor, nn
 from torchvision.transforms import Compose, Grayscale, Normalize
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[..., Any]
+ImageSize = int | tuple[int, int]
+
+# What Hugging Face's image processors of these models normalise with; others take 0.5 and 0.5.
+_NORMALISATION = {
+    "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+    "deit": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+}
 
 
-def default_transform(network: nn.Module) -> Transform:
-    """timm's transform for the network's own data configuration, input size and channels."""
-    config = resolve_data_config({}, model=network)
+def default_transform(network: nn.Module, image_size: ImageSize | None = None) -> Transform:
+    """timm's transform for the network's own data configuration, input size and channels.
+
+    Args:
+        image_size: one number or (height, width), instead of the network's own.
+    """
+    config = resolve_data_config({}, model=network) | _own_normalisation(network)
     channels = _input_channels(network)
-    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    size = as_size(image_size) if image_size is not None else _own_size(network)
     config["input_size"] = (channels, *(size or config["input_size"][1:]))
     if channels == 3:
         return create_transform(**config)
@@ -27,9 +47,46 @@ def default_transform(network: nn.Module) -> Transform:
     return Compose([Grayscale(), *create_transform(**config).transforms])
 
 
+def as_size(image_size: ImageSize) -> tuple[int, int]:
+    """(height, width) from one number or two."""
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(
+            f"image_size must be a number of pixels or (height, width), got {image_size!r}"
+        )
+    return size
+
+
+def _own_size(network: nn.Module) -> tuple[int, int] | None:
+    """Where timm, Hugging Face, torchvision and open_clip keep the size of their images."""
+    config = getattr(network, "config", None)
+    for holder, name in (
+        (getattr(network, "patch_embed", None), "img_size"),
+        (getattr(config, "vision_config", config), "image_size"),
+        (network, "image_size"),
+    ):
+        size = getattr(holder, name, None)
+        if size is not None:
+            return as_size(size if isinstance(size, int) else tuple(size))
+    return None
+
+
+def _own_normalisation(network: nn.Module) -> dict[str, tuple[float, ...]]:
+    """What networks outside timm say, or are known to be trained with."""
+    mean: Any = getattr(network, "image_mean", None)  # open_clip
+    std: Any = getattr(network, "image_std", None)
+    kind = getattr(getattr(network, "config", None), "model_type", None)  # Hugging Face
+    if kind is not None:
+        mean, std = _NORMALISATION.get(str(kind).split("_")[0], ((0.5,) * 3, (0.5,) * 3))
+    return {} if mean is None or std is None else {"mean": tuple(mean), "std": tuple(std)}
+
+
 def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
     """(channels, height, width); a transform that makes something else is an error."""
-    result = transform(image)
+    if hasattr(transform, "image_mean"):  # an image processor of Hugging Face
+        result = transform(image, return_tensors="pt")["pixel_values"][0]
+    else:
+        result = transform(image)
     if not isinstance(result, Tensor) or result.dim() != 3 or not result.is_floating_point():
         made = (
             f"{result.dtype} of shape {tuple(result.shape)}"
@@ -55,6 +112,9 @@ def check_batch(images: Tensor) -> None:
 
 def normalisation(transform: Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the transform's last step; 0 and 1 where there is none."""
+    own: Any = transform
+    if hasattr(own, "image_mean"):  # an image processor of Hugging Face
+        return tuple(own.image_mean), tuple(own.image_std)
     steps: Sequence[object] = getattr(transform, "transforms", [])
     for step in reversed(steps):
         if isinstance(step, Normalize):

@@ -1,24 +1,14 @@
-"""What one forward pass left behind: each block's attention, and its gradient on request.
+"""What one forward pass left behind: each block's attention, and its gradient on request."""
 
-Kept are the queries, keys and values of each attention call. From those
-
-    attention          P = softmax(q k^T * scale + mask)
-    its gradient      dP = dO v^T,  because the call's output is O = P v
-
-are computed when asked for, one block at a time: no (tokens x tokens) matrix enters the graph.
-"""
-
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
-ALL_HEADS = slice(None)
+from rollout.blocks import ALL_HEADS, AttentionCall, Block, distribution
 
 # What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
 # that much fresh memory from the system takes longer than filling it.
@@ -75,61 +65,14 @@ def _one_head(block: Callable[[slice], Tensor], head: int) -> Callable[[slice], 
 
 
 @dataclass(frozen=True)
-class AttentionCall:
-    """What one attention call was given: query, key and value, or the probabilities and the value.
+class Gradients:
+    """d(score) / d(attention) of each block, and of the attention that pools them."""
 
-    All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
-    """
+    blocks: BlockSequence
+    pooling: BlockSequence
 
-    module: str
-    value: Tensor
-    query: Tensor | None = None
-    key: Tensor | None = None
-    mask: Tensor | None = None
-    is_causal: bool = False
-    scale: float | None = None
-    probabilities: Tensor | None = None
-    edge: GradientEdge | None = field(default=None, repr=False)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(batch, heads, query, key) of the attention."""
-        if self.probabilities is not None:
-            return tuple(self.probabilities.shape)
-        assert self.query is not None and self.key is not None
-        return *self.query.shape[:-1], self.key.shape[-2]
-
-    @torch.no_grad()
-    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
-        """The probabilities, in float32 or better: (batch, heads, query, key)."""
-        if self.probabilities is not None:
-            return _at_least_float32(self.probabilities[:, heads])
-        assert self.query is not None and self.key is not None
-        query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
-        scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
-        with torch.autocast(query.device.type, enabled=False):
-            scores = (query * scale) @ key.transpose(-2, -1)
-        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
-        return _softmax(scores, mask, self.is_causal)
-
-    @torch.no_grad()
-    def attention_gradient(
-        self, output_gradient: Tensor | None, heads: slice = ALL_HEADS
-    ) -> Tensor:
-        """d(score) / d(attention), from d(score) / d(output): (batch, heads, query, key)."""
-        if output_gradient is None:  # the score does not depend on this block
-            return torch.zeros_like(self.attention(heads))
-        received = output_gradient.reshape(*self.shape[:-1], -1)  # (batch, heads, query, head_dim)
-        received = _at_least_float32(received[:, heads])
-        with torch.autocast(received.device.type, enabled=False):
-            return received @ self._one_per_head(self.value, heads).transpose(-2, -1)
-
-    def _one_per_head(self, shared: Tensor, heads: slice) -> Tensor:
-        """Keys or values of the given heads, repeated where several heads share them."""
-        repeats = self.shape[1] // shared.shape[1]
-        if repeats > 1:
-            shared = shared.repeat_interleave(repeats, dim=1)
-        return _at_least_float32(shared[:, heads])
+Score = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -137,16 +80,24 @@ class AttentionRecord:
     """One forward pass: what came out, and the attention of each block.
 
     Attributes:
-        logits: the network's output, detached, (batch, classes).
-        blocks: the attention calls that form the token graph, first block first.
+        logits: the network's output, detached, (batch, classes); the pooled features of a network
+            without a classifier.
+        blocks: the attention that forms the token graph, first block first.
         convolution_size: (rows, columns) of the last convolution's output before the first
             attention, which cuts the image into patches; None where there was none.
+        pooling: attention after the last block, by which the classifier reads the tokens.
+        maxima: share of the channels in which each token was the maximum, (batch, tokens), where
+            the network takes one after the last block.
+        output: what the network returned, with its graph where gradients were asked for.
     """
 
     logits: Tensor
-    blocks: tuple[AttentionCall, ...]
+    blocks: tuple[Block, ...]
     convolution_size: tuple[int, int] | None
-    output: Tensor | None = field(default=None, repr=False)
+    pooling: tuple[AttentionCall, ...] = ()
+    maxima: Tensor | None = None
+    output: Any = field(default=None, repr=False)
+    answer: Tensor | None = field(default=None, repr=False)
 
     @property
     def num_tokens(self) -> int:
@@ -154,40 +105,88 @@ class AttentionRecord:
 
     @property
     def attentions(self) -> BlockSequence:
-        """Probabilities of each block; rows sum to 1. Each look computes them anew."""
-        return BlockSequence([block.attention for block in self.blocks], self._shapes)
+        """What multiplies each block's values, computed anew at each look.
+
+        Rows are non-negative and sum to 1, except where heads are mixed after the softmax or
+        subtracted from one another; see `distributions`.
+        """
+        return _sequence(self.blocks, [block.attention for block in self.blocks])
+
+    @property
+    def distributions(self) -> BlockSequence:
+        """The attentions with negatives set to 0 and rows that sum to 1."""
+        return _sequence(self.blocks, [partial(distribution, block) for block in self.blocks])
+
+    @property
+    def pooling_attentions(self) -> BlockSequence:
+        """Attention by which the classifier reads the tokens, (batch, heads, query, key) each."""
+        return _sequence(self.pooling, [call.attention for call in self.pooling])
 
     def gradients(
-        self, target: int | Sequence[int] | Tensor, *, retain_graph: bool = True
+        self,
+        target: int | Sequence[int] | Tensor | None = None,
+        *,
+        score: Score | None = None,
+        retain_graph: bool = True,
     ) -> BlockSequence:
-        """d(sum of the target logits) / d(attention) of each block, by one backward pass.
+        """d(sum of the target logits) / d(attention) of each block; see `backward`."""
+        return self.backward(target, score=score, retain_graph=retain_graph).blocks
+
+    def backward(
+        self,
+        target: int | Sequence[int] | Tensor | None = None,
+        *,
+        score: Score | None = None,
+        retain_graph: bool = True,
+    ) -> Gradients:
+        """Gradients of one score per image, by one backward pass.
 
         Args:
             target: class index, or one per image, (batch,).
+            score: instead of a target, a function of what the network returned, -> (batch,).
             retain_graph: False frees the forward pass's memory on the way; no call can follow.
         """
-        if self.output is None:
+        if self.answer is None:
             raise RuntimeError(
                 "recorded without gradients; use record_attention(..., gradients=True)"
             )
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller switched off
-            index = torch.as_tensor(target, device=self.output.device).clone()
-            index = index.expand(len(self.output))
-            _check_target(index, classes=self.output.shape[1])
-            score = self.output.gather(1, index[:, None]).sum()
-        edges = [block.edge for block in self.blocks if block.edge is not None]
-        received = torch.autograd.grad(score, edges, retain_graph=retain_graph, allow_unused=True)
-        return BlockSequence(
-            [
-                partial(block.attention_gradient, gradient)
-                for block, gradient in zip(self.blocks, received, strict=True)
-            ],
-            self._shapes,
+            total = self._total(target, score)
+        calls = [*self.blocks, *self.pooling]
+        edges = [edge for call in calls for edge in call.edges if edge is not None]
+        received = iter(
+            torch.autograd.grad(total, edges, retain_graph=retain_graph, allow_unused=True)
+        )
+        gradients = [
+            partial(_gradient, call, tuple(next(received) for edge in call.edges if edge))
+            for call in calls
+        ]
+        split = len(self.blocks)
+        return Gradients(
+            _sequence(self.blocks, gradients[:split]), _sequence(self.pooling, gradients[split:])
         )
 
-    @property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [block.shape for block in self.blocks]
+    def _total(self, target: int | Sequence[int] | Tensor | None, score: Score | None) -> Tensor:
+        """The number that is differentiated: the sum of the images' scores."""
+        assert self.answer is not None
+        if score is not None:
+            scores = score(self.output)
+            _check_scores(scores, len(self.answer))
+            return scores.sum()
+        if target is None:
+            raise ValueError("gradients need a target class, or a score function")
+        index = torch.as_tensor(target, device=self.answer.device).clone()
+        index = index.expand(len(self.answer))
+        _check_target(index, classes=self.answer.shape[1])
+        return self.answer.gather(1, index[:, None]).sum()
+
+
+def _sequence(blocks: Sequence[Block], compute: Sequence[Callable[..., Tensor]]) -> BlockSequence:
+    return BlockSequence(compute, [block.shape for block in blocks])
+
+
+def _gradient(call: Block, received: tuple[Tensor | None, ...], heads: slice) -> Tensor:
+    return call.attention_gradient(*received, heads=heads)
 
 
 def _check_target(index: Tensor, classes: int) -> None:
@@ -195,16 +194,13 @@ def _check_target(index: Tensor, classes: int) -> None:
         raise ValueError(f"target must be in [0, {classes - 1}], got {index.tolist()}")
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """Softmax over the keys as `scaled_dot_product_attention` does it; fully masked rows are 0."""
-    if is_causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(hidden, -math.inf)
-    if mask is not None:
-        masked = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return masked.softmax(dim=-1).nan_to_num(0.0)
-    return scores.softmax(dim=-1)
+def _check_scores(scores: object, batch: int) -> None:
+    found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if found != (batch,):
+        raise ValueError(
+            f"score must turn what the network returned into one number per image, ({batch},), "
+            f"got {found}"
+        )
+    assert isinstance(scores, Tensor)
+    if not scores.requires_grad:
+        raise ValueError("score does not depend on the network's output by way of torch functions")

@@ -17,11 +17,19 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from rollout.record import AttentionCall
+from rollout.blocks import AttentionCall
 
 
 class UnsupportedNetworkError(ValueError):
-    """The network has no single graph of tokens through all blocks; nothing can be rolled out."""
+    """The network has no single graph of tokens through all blocks; nothing can be rolled out.
+
+    Attributes:
+        finding: what stands in the way, without what to do about it.
+    """
+
+    def __init__(self, message: str, finding: str = "") -> None:
+        super().__init__(message)
+        self.finding = finding or message
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -32,8 +40,11 @@ class AttentionRecorder(TorchFunctionMode):
         self.gradients = gradients
         self.calls: list[AttentionCall] = []
         self.convolution_size: tuple[int, int] | None = None
+        self.convolved_after: list[int] = []  # number of calls before each convolution of patches
+        self.maxima: Tensor | None = None
         self._names = {id(module): name for name, module in network.named_modules()}
         self._softmax_shape: torch.Size | None = None
+        self._descended: list[Any] = []  # the last softmax, and what was made of it since
         softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
         products: list[Callable] = [
             torch.matmul,
@@ -46,6 +57,7 @@ class AttentionRecorder(TorchFunctionMode):
             F.scaled_dot_product_attention: self._attention,
             F.multi_head_attention_forward: self._multi_head_attention,
             F.conv2d: self._convolution,
+            **dict.fromkeys((torch.amax, Tensor.amax), self._maximum),
             **dict.fromkeys(softmaxes, self._softmax),
             **dict.fromkeys(products, self._product),
         }
@@ -54,9 +66,12 @@ class AttentionRecorder(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         handler = self._handlers.get(func)
-        if handler is None:
-            return func(*args, **(kwargs or {}))
-        return handler(func, *args, **(kwargs or {}))
+        if handler is not None:
+            return handler(func, *args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        if self._softmax_shape is not None and any(map(self._is_probability, args)):
+            self._descended.append(output)
+        return output
 
     def _attention(
         self,
@@ -81,15 +96,25 @@ class AttentionRecorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if output.dim() >= 3 and dim in (-1, output.dim() - 1):
-            self._softmax_shape = output.shape
+            self._softmax_shape, self._descended = output.shape, [output]
         return output
 
+    def _is_probability(self, argument: Any) -> bool:
+        """Whether it is the last softmax or made of it: mixed heads, dropout, another view."""
+        if not isinstance(argument, Tensor):
+            return False
+        storage = argument.untyped_storage()._cdata
+        tensors = [one for one in self._descended if isinstance(one, Tensor)]
+        return any(one.untyped_storage()._cdata == storage for one in tensors)
+
     def _product(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention written out: the left factor, if a softmax of its shape came just before."""
+        """Attention written out: the left factor, if it comes of a softmax of its shape."""
         output = func(*args, **kwargs)
         if len(args) < 2 or args[0].shape != self._softmax_shape:
             return output
-        self._softmax_shape = None
+        if not self._is_probability(args[0]):
+            return output
+        self._softmax_shape, self._descended = None, []
         return self._keep(output, args[1], probabilities=args[0].detach())
 
     def _multi_head_attention(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -112,6 +137,18 @@ class AttentionRecorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not self.calls and output.dim() == 4:
             self.convolution_size = tuple(output.shape[-2:])
+        elif max((args[1] if len(args) > 1 else kwargs["weight"]).shape[2:]) > 1:
+            self.convolved_after.append(len(self.calls))  # 1 x 1 would keep the tokens apart
+        return output
+
+    def _maximum(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """The maximum over the tokens, (batch, tokens, channels): where it lies in each channel."""
+        output = func(*args, **kwargs)
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if self.calls and args[0].dim() == 3 and dim == 1:
+            tokens, channels = args[0].shape[1:]
+            winner = args[0].detach().argmax(dim=1)  # (batch, channels)
+            self.maxima = F.one_hot(winner, tokens).sum(dim=1) / channels
         return output
 
     def _keep(self, output: Tensor, value: Tensor, **inputs: Any) -> Tensor:

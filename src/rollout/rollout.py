@@ -46,7 +46,7 @@ def attention_rollout(
     blocks = select_blocks(attentions, start_block)
     fused = (
         fuse_head_groups((attention for (attention,) in groups), head_fusion)
-        for groups in _blocks_last_first(blocks)
+        for groups in blocks_last_first(blocks)
     )
     return _chain(fused, discard_ratio, readout)
 
@@ -76,12 +76,12 @@ def gradient_rollout(
     blocks = select_blocks(attentions, start_block), select_blocks(gradients, start_block)
     fused = (
         fuse_head_groups((attention * gradient for attention, gradient in groups), head_fusion)
-        for groups in _blocks_last_first(*blocks)
+        for groups in blocks_last_first(*blocks)
     )
     return _chain((block.clamp(min=0) for block in fused), discard_ratio, readout)
 
 
-def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
+def blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
     """Block by block what the sequences hold, a few heads at a time where all can compute it so."""
     lazy = [blocks for blocks in sequences if isinstance(blocks, BlockSequence)]
     for index in reversed(range(len(sequences[0]))):
@@ -98,15 +98,7 @@ def _chain(
     check_discard_ratio(discard_ratio)
     rows = None
     for fused in fused_last_first:
-        fused = discard_lowest(fused, discard_ratio)  # (batch, query, key)
-        if rows is None:
-            rows = _output_rows(fused, readout)
-        elif fused.shape[-1] != rows.shape[-1]:
-            raise ValueError(
-                f"blocks differ in size: {rows.shape[-1]} tokens above, {fused.shape[-1]} below; "
-                "rollout needs one set of tokens through all blocks"
-            )
-        rows = _through_block(rows, fused)
+        rows = through_block(rows, discard_lowest(fused, discard_ratio), readout)
     assert rows is not None  # select_blocks never returns an empty sequence
     return rows if readout is None else rows[:, 0]
 
@@ -122,7 +114,20 @@ def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
     return readout.to(fused).expand(batch, key).unsqueeze(1)
 
 
-def _through_block(rows: Tensor, fused: Tensor) -> Tensor:
-    """rows @ transition(fused) without building the normalised matrix."""
+def through_block(rows: Tensor | None, fused: Tensor, readout: Tensor | None) -> Tensor:
+    """rows @ transition(fused) without building the normalised matrix.
+
+    Args:
+        rows: (batch, rows, tokens) above this block; None above the last, where rollout starts.
+        fused: (batch, query, key).
+        readout: what to start from, as in `attention_rollout`.
+    """
+    if rows is None:
+        rows = _output_rows(fused, readout)
+    elif fused.shape[-1] != rows.shape[-1]:
+        raise ValueError(
+            f"blocks differ in size: {rows.shape[-1]} tokens above, {fused.shape[-1]} below; "
+            "rollout needs one set of tokens through all blocks"
+        )
     weighted = rows / (fused.sum(dim=-1) + 1).unsqueeze(1)  # (batch, rows, tokens)
     return torch.baddbmm(weighted, weighted, fused)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion
 from rollout.hooks import record_attention
 from rollout.labels import class_index
-from rollout.layouts import read_layout
+from rollout.layouts import declared_pooling, read_layout, read_readout
 from rollout.models import Model
 from rollout.published import (
     published_attention_rollout,
@@ -27,6 +27,7 @@ from rollout.published import (
 )
 from rollout.record import AttentionRecord
 from rollout.rollout import attention_rollout, gradient_rollout
+from rollout.tokens import TokenLayout
 
 ALL_BLOCKS = "attn_drop"
 
@@ -58,18 +59,26 @@ class _DropIn:
             return _scaled(compute(network, image, category))
 
     def _corrected(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
-        record = record_attention(network, image, gradients=category is not None)
-        layout = read_layout(network, record)
+        gradients = category is not None or declared_pooling(network) is None
+        record = record_attention(network, image, gradients=gradients)
+        layout = self._layout(network, record, image)
+        target = None if category is None else self._index(category, record)
         record = _pick_blocks(network, record, self.attention_layer_name)
+        received = None if target is None else record.backward(target, retain_graph=False)
         knobs: dict[str, Any] = {
             "head_fusion": self.head_fusion,
             "discard_ratio": self.discard_ratio,
-            "readout": layout.readout,
+            "readout": read_readout(layout, record, received, self.head_fusion),
         }
-        if category is None:
-            return layout.to_grid(attention_rollout(record.attentions, **knobs))[0]
-        gradients = record.gradients(self._index(category, record), retain_graph=False)
-        return layout.to_grid(gradient_rollout(record.attentions, gradients, **knobs))[0]
+        if received is None:
+            return layout.to_grid(attention_rollout(record.distributions, **knobs))[0]
+        return layout.to_grid(gradient_rollout(record.attentions, received.blocks, **knobs))[0]
+
+    def _layout(self, network: nn.Module, record: AttentionRecord, image: Tensor) -> TokenLayout:
+        if isinstance(self.model, Model):
+            return self.model.layout_of(record, image)
+        height, width = image.shape[-2:]
+        return read_layout(network, record, (height, width))
 
     def _published(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
         image = image.detach().clone().requires_grad_(category is not None)
