@@ -1,5 +1,8 @@
 """What several tests need: attention that sums to one, and small networks with real structure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -18,7 +21,32 @@ def small_vit(**options: object) -> nn.Module:
     The weights are large enough that attention is decided and no gradient vanishes.
     """
     defaults = {"img_size": (32, 48), "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
-    network = timm.models.VisionTransformer(**{**defaults, "num_classes": 7, **options})
+    return redraw(timm.models.VisionTransformer(**{**defaults, "num_classes": 7, **options})).eval()
+
+
+def redraw(network: nn.Module, std: float = 0.3) -> nn.Module:
+    """Large random weights everywhere: no zero heads, no LayerScale at 1e-6."""
     for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network.eval()
+        nn.init.normal_(parameter, std=std)
+    return network
+
+
+@contextmanager
+def left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """Fails if what happens inside leaves a trace on the network."""
+    before = condition(network)
+    yield
+    assert condition(network) == before
+
+
+def condition(network: nn.Module) -> list[object]:
+    """All that a call could leave changed: modes, hooks, gradients, flags, values."""
+    modules = [
+        (module.training, [len(v) for k, v in sorted(vars(module).items()) if k.endswith("_hooks")])
+        for module in network.modules()
+    ]
+    flags = [
+        (p.requires_grad, None if p.grad is None else p.grad.sum().item(), p._version)
+        for p in network.parameters()
+    ]
+    return [modules, flags, [buffer.float().sum().item() for buffer in network.buffers()]]

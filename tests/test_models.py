@@ -2,8 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from helpers import small_vit
+from helpers import left_as_it_was, redraw, small_vit
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
@@ -24,36 +23,13 @@ SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "num_class
 
 def tiny(name: str = "vit_tiny_patch16_224", **options: Any) -> nn.Module:
     """A timm network of 32 x 32 pixels and 2 x 2 patches, decided enough to give gradients."""
-    network = timm.create_model(name, **{**SMALL, "img_size": 32, **options})
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network
+    return redraw(timm.create_model(name, **{**SMALL, "img_size": 32, **options}))
 
 
 @pytest.fixture
 def photo() -> Image.Image:
     noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     return Image.fromarray(noise)
-
-
-def condition(network: nn.Module) -> list[object]:
-    """All that a call could leave changed: modes, hooks, gradients, flags, values."""
-    modules = [
-        (module.training, [len(v) for k, v in sorted(vars(module).items()) if k.endswith("_hooks")])
-        for module in network.modules()
-    ]
-    flags = [
-        (p.requires_grad, None if p.grad is None else p.grad.sum().item(), p._version)
-        for p in network.parameters()
-    ]
-    return [modules, flags, [buffer.float().sum().item() for buffer in network.buffers()]]
-
-
-@contextmanager
-def left_as_it_was(network: nn.Module) -> Iterator[None]:
-    before = condition(network)
-    yield
-    assert condition(network) == before
 
 
 # Preprocessing
@@ -186,14 +162,6 @@ def test_the_classifier_reads_these_tokens_and_no_others(
     read = gradient.abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
     assert tuple(read) == readout
     assert explain(model, [photo, photo], target=1).map.shape == (2, 2, 2)
-
-
-@pytest.mark.parametrize("pooling", ["map", "max", "avgmax"])
-@pytest.mark.parametrize("class_token", [True, False])
-def test_other_poolings_are_refused(pooling: str, class_token: bool) -> None:
-    network = tiny(global_pool=pooling, class_token=class_token)
-    with pytest.raises(UnsupportedNetworkError, match=f"pools its tokens by '{pooling}'"):
-        wrap_model(network)
 
 
 # Networks that cannot be explained

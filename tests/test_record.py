@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rollout import attention_rollout, gradient_rollout, record
-from rollout.blocks import AttentionCall
+from rollout.calls import AttentionCall
 from rollout.record import BlockSequence
 
 

@@ -1,97 +1,13 @@
-"""The attention of one block: what its calls were given, and what follows from that.
+"""The attention of one block, in one call or in several that belong together."""
 
-Kept are the queries, keys and values of each call. From those
-
-    attention          P = softmax(q k^T * scale + mask)
-    its gradient      dP = dO v^T,  because the call's output is O = P v
-
-are computed when asked for: no (tokens x tokens) matrix enters the graph.
-"""
-
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-ALL_HEADS = slice(None)
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionCall:
-    """What one attention call was given: query, key and value, or the probabilities and the value.
-
-    All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
-    """
-
-    module: str
-    value: Tensor
-    query: Tensor | None = None
-    key: Tensor | None = None
-    mask: Tensor | None = None
-    is_causal: bool = False
-    scale: float | None = None
-    probabilities: Tensor | None = None
-    edge: GradientEdge | None = field(default=None, repr=False)
-
-    @property
-    def kind(self) -> str:
-        """How it is computed, in a word or two."""
-        return "written out" if self.query is None else "fused"
-
-    @property
-    def edges(self) -> tuple[GradientEdge | None, ...]:
-        return (self.edge,)
-
-    @property
-    def signed(self) -> bool:
-        """Whether entries may be negative or rows not sum to 1: heads mixed after the softmax."""
-        if self.probabilities is None or self.probabilities.is_meta:
-            return False
-        rows = self.probabilities.sum(dim=-1)
-        off = (rows - 1).abs().max() > 1e-2  # what half precision may cost a row
-        return bool(off) or bool((self.probabilities < 0).any())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(batch, heads, query, key) of the attention."""
-        if self.probabilities is not None:
-            return tuple(self.probabilities.shape)
-        assert self.query is not None and self.key is not None
-        return *self.query.shape[:-1], self.key.shape[-2]
-
-    @torch.no_grad()
-    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
-        """The probabilities, in float32 or better: (batch, heads, query, key)."""
-        if self.probabilities is not None:
-            return _at_least_float32(self.probabilities[:, heads])
-        assert self.query is not None and self.key is not None
-        query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
-        scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
-        with torch.autocast(query.device.type, enabled=False):
-            scores = (query * scale) @ key.transpose(-2, -1)
-        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
-        return _softmax(scores, mask, self.is_causal)
-
-    @torch.no_grad()
-    def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
-        """d(score) / d(attention), from d(score) / d(output): (batch, heads, query, key)."""
-        (output_gradient,) = received
-        if output_gradient is None:  # the score does not depend on this block
-            return torch.zeros_like(self.attention(heads))
-        # (batch, heads, query, head_dim)
-        arrived = _at_least_float32(output_gradient.reshape(*self.shape[:-1], -1)[:, heads])
-        with torch.autocast(arrived.device.type, enabled=False):
-            return arrived @ self._one_per_head(self.value, heads).transpose(-2, -1)
-
-    def _one_per_head(self, shared: Tensor, heads: slice) -> Tensor:
-        """Keys or values of the given heads, repeated where several heads share them."""
-        repeats = self.shape[1] // shared.shape[1]
-        if repeats > 1:
-            shared = shared.repeat_interleave(repeats, dim=1)
-        return _at_least_float32(shared[:, heads])
+from rollout.calls import ALL_HEADS, AttentionCall
 
 
 @dataclass(frozen=True)
@@ -165,6 +81,10 @@ class DifferentialAttention:
         return self.first.shape
 
     @property
+    def calls(self) -> tuple[AttentionCall, ...]:
+        return self.first, self.second
+
+    @property
     def edges(self) -> tuple[GradientEdge | None, ...]:
         return (self.first.edge,)
 
@@ -182,25 +102,12 @@ def distribution(block: Block, heads: slice = ALL_HEADS) -> Tensor:
     """The attention with negatives set to 0 and rows that sum to 1: (batch, heads, query, key).
 
     The attention itself, unless heads are mixed after the softmax or subtracted from one another. A
-    row without any positive entry stays 0: the token keeps what it has.
+    token without any positive entry looks at itself.
     """
     attention = block.attention(heads)
     if not block.signed:
         return attention
     positive = attention.clamp(min=0)
-    return positive / positive.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(positive.dtype).tiny)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """Softmax over the keys as `scaled_dot_product_attention` does it; fully masked rows are 0."""
-    if is_causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(hidden, -math.inf)
-    if mask is not None:
-        masked = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return masked.softmax(dim=-1).nan_to_num(0.0)
-    return scores.softmax(dim=-1)
+    total = positive.sum(dim=-1, keepdim=True)
+    identity = torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
+    return torch.where(total > 0, positive / total, identity)

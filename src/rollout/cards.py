@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from rollout.blocks import AttentionCall
+from rollout.calls import AttentionCall
 from rollout.methods import METHODS
 from rollout.models import Model, record_images
 from rollout.record import GROUP_ENTRIES, AttentionRecord

@@ -6,7 +6,8 @@ from itertools import groupby
 
 from torch import nn
 
-from rollout.blocks import AttentionCall, Block, DifferentialAttention, ParallelAttention
+from rollout.blocks import Block, DifferentialAttention, ParallelAttention
+from rollout.calls import AttentionCall
 from rollout.recorder import AttentionRecorder, UnsupportedNetworkError
 
 POOLING_MODULES = {"attn_pool", "attnpool", "global_pool", "head", "pool", "pooler"}
@@ -52,10 +53,14 @@ def _faults(
         )
     elif not trunk:
         yield "attention only pools what convolutions computed"
-    windows = [call for call in trunk if len(call.shape) != 4 or call.shape[0] != batch]
+    flat = [call for call in trunk if len(call.shape) == 3]
+    trunk = [call for call in trunk if len(call.shape) > 3]
+    windows = [call for call in trunk if len(call.shape) > 4 or call.shape[0] != batch]
     rest = [call for call in trunk if not any(call is one for one in windows)]
     channels = [call for call in rest if _among_channels(call, recorder.convolution_size)]
     rest = [call for call in rest if not any(call is one for one in channels)]
+    if flat:
+        yield f"attention whose heads share an axis with the images, of {_counts(flat)}"
     if windows:
         yield f"windows of {_counts(windows)}"
     if channels:
@@ -69,7 +74,7 @@ def _faults(
         yield f"the number of tokens changes on the way: {', '.join(map(str, sizes[:6]))}"
     if any(0 < before < len(trunk) for before in recorder.convolved_after):
         yield "convolutions mix the tokens between the blocks"
-    yield from _silent_blocks(trunk, network)
+    yield from _silent_blocks([*trunk, *flat], network)
 
 
 def _among_channels(call: AttentionCall, grid_size: tuple[int, int] | None) -> bool:
@@ -148,5 +153,5 @@ def _difference_weight(module: nn.Module) -> float:
             f"{type(module).__name__} attends twice to the same values and does not say how the "
             "two are combined; rollout needs one attention per block"
         )
-    weight = compute()
+    weight = compute().detach()
     return float("nan") if weight.is_meta else float(weight)

@@ -44,7 +44,9 @@ def read_layout(
             " its layout cannot be read off. Give wrap_model grid_size=(rows, columns) and "
             "num_prefix_tokens="
         )
-    return TokenLayout(grid, prefix, found or ("token" if prefix else "avg"))
+    if not prefix and found in (None, "all", "token_avg"):
+        found = "avg"
+    return TokenLayout(grid, prefix, found or "token")
 
 
 def find_pooling(network: nn.Module, record: AttentionRecord) -> Pooling | None:
@@ -65,7 +67,8 @@ def measured_pooling(record: AttentionRecord) -> Pooling | None:
     After the last attention each token goes its own way until they are pooled. None where no
     gradient arrives, as from a classifier that is still zero, or was not recorded.
     """
-    edge = record.blocks[-1].edges[0]
+    last = record.blocks[-1].calls[0]
+    edge = last.edge
     if record.answer is None or edge is None or record.answer.is_meta:
         return None
     signs = torch.linspace(-1, 1, record.answer.shape[-1], device=record.answer.device)
@@ -74,8 +77,8 @@ def measured_pooling(record: AttentionRecord) -> Pooling | None:
     )
     if arrived is None:
         return None
-    shape = record.blocks[-1].shape  # some networks lay the heads out as (batch, query, channels)
-    norms = arrived.reshape(*shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)  # (tokens,)
+    # Some networks lay the heads out as (batch * heads, query, channels).
+    norms = arrived.reshape(*last.shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)  # (tokens,)
     return _fitting(norms, record) if norms.any() else None
 
 

@@ -123,8 +123,9 @@ def normalisation(transform: Transform) -> tuple[tuple[float, ...], tuple[float,
 
 
 def _input_channels(network: nn.Module) -> int:
-    """What the first convolution takes; it cuts the image into patches."""
+    """What the first convolution takes, if it cuts the image up: none of its pixels overlap."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            return module.in_channels
+            cuts = module.kernel_size == module.stride and max(module.stride) > 1
+            return module.in_channels if cuts or module.in_channels == 1 else 3
     return 3

@@ -8,7 +8,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from rollout.blocks import ALL_HEADS, AttentionCall, Block, distribution
+from rollout.blocks import Block, distribution
+from rollout.calls import ALL_HEADS, AttentionCall
 
 # What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
 # that much fresh memory from the system takes longer than filling it.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from rollout.blocks import AttentionCall
+from rollout.calls import AttentionCall
 
 
 class UnsupportedNetworkError(ValueError):
@@ -43,7 +43,6 @@ class AttentionRecorder(TorchFunctionMode):
         self.convolved_after: list[int] = []  # number of calls before each convolution of patches
         self.maxima: Tensor | None = None
         self._names = {id(module): name for name, module in network.named_modules()}
-        self._softmax_shape: torch.Size | None = None
         self._descended: list[Any] = []  # the last softmax, and what was made of it since
         softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
         products: list[Callable] = [
@@ -69,7 +68,7 @@ class AttentionRecorder(TorchFunctionMode):
         if handler is not None:
             return handler(func, *args, **(kwargs or {}))
         output = func(*args, **(kwargs or {}))
-        if self._softmax_shape is not None and any(map(self._is_probability, args)):
+        if self._descended and any(map(self._is_probability, args)):
             self._descended.append(output)
         return output
 
@@ -96,7 +95,7 @@ class AttentionRecorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if output.dim() >= 3 and dim in (-1, output.dim() - 1):
-            self._softmax_shape, self._descended = output.shape, [output]
+            self._descended = [output]
         return output
 
     def _is_probability(self, argument: Any) -> bool:
@@ -108,13 +107,13 @@ class AttentionRecorder(TorchFunctionMode):
         return any(one.untyped_storage()._cdata == storage for one in tensors)
 
     def _product(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention written out: the left factor, if it comes of a softmax of its shape."""
+        """Attention written out: the left factor, if it comes of the softmax just before."""
         output = func(*args, **kwargs)
-        if len(args) < 2 or args[0].shape != self._softmax_shape:
+        if len(args) < 2 or not self._descended or not self._is_probability(args[0]):
             return output
-        if not self._is_probability(args[0]):
+        if args[0].shape[-2:] != self._descended[0].shape[-2:]:
             return output
-        self._softmax_shape, self._descended = None, []
+        self._descended = []
         return self._keep(output, args[1], probabilities=args[0].detach())
 
     def _multi_head_attention(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
