@@ -45,7 +45,9 @@ def test_rollouts_of_lazy_blocks_are_those_of_tensors(head_fusion, monkeypatch):
     attentions = BlockSequence([call.attention for call in calls], shapes)
     gradients = BlockSequence(
         [
-            lambda heads, call=call, gradient=gradient: call.attention_gradient(gradient, heads=heads)
+            lambda heads, call=call, gradient=gradient: call.attention_gradient(
+                gradient, heads=heads
+            )
             for call, gradient in zip(calls, received, strict=True)
         ],
         shapes,

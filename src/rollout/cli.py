@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 METHODS = ("raw_attention", "attention_rollout", "attention_flow", "gradient_rollout")
 HEAD_FUSIONS = ("max", "mean", "min")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        _explain(arguments)
+        arguments.run(arguments)
     except argparse.ArgumentError as error:
         return _complain(str(error), _USAGE)
     except KeyboardInterrupt:
@@ -71,9 +71,23 @@ def _explain(arguments: argparse.Namespace) -> None:
     explain_files(arguments)
 
 
+def _models(arguments: argparse.Namespace) -> None:
+    if arguments.names and (arguments.pattern != "*" or arguments.refused):
+        raise argparse.ArgumentError(None, "give names or a pattern, not both")
+    from rollout.model_commands import show_models
+
+    show_models(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rollout", description="See what a Vision Transformer looks at.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_explain(commands)
+    _add_models(commands)
+    return parser
+
+
+def _add_explain(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="write pictures of what the network looked at",
@@ -83,9 +97,24 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    explain.set_defaults(run=_explain)
     _add_subject(explain)
     _add_method(explain)
-    return parser
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser(
+        "models",
+        help="which models can be explained, and how",
+        description="The card of each model named: patch grid, prefix tokens, pooling, memory, and "
+        "which methods are possible. Without a name: timm's architectures that can be explained.",
+        allow_abbrev=False,
+    )
+    models.set_defaults(run=_models)
+    add = models.add_argument
+    add("names", nargs="*", metavar="NAME", help='"demo" or a name of timm; no weights are needed')
+    add("--pattern", default="*", help="list those whose name fits, such as 'vit_*dinov2*'")
+    add("--refused", action="store_true", help="list the others too, each with the reason")
 
 
 def _add_subject(parser: argparse.ArgumentParser) -> None:

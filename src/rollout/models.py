@@ -24,6 +24,7 @@ from rollout.preprocess import (
     normalisation,
 )
 from rollout.record import AttentionRecord
+from rollout.recorder import UnsupportedNetworkError
 from rollout.tokens import TokenLayout
 
 ImageSource = str | Path | Image.Image | Tensor | Sequence[str | Path | Image.Image]
@@ -182,9 +183,13 @@ def wrap_model(
     said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
     given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
     image = _black_image(transform)
-    probe = _probe(network, image)
     height, width = image.shape[-2:]
-    layout = read_layout(network, probe, (height, width), **given)
+    try:
+        probe = _probe(network, image)
+        layout = read_layout(network, probe, (height, width), **given)
+    except UnsupportedNetworkError as error:
+        message = f"{name}: {error}" if name else str(error)
+        raise UnsupportedNetworkError(message, error.finding) from error
     num_classes = probe.logits.shape[-1] if classifies(network, probe.output) else 0
     labels = label_tables.known_labels(network, num_classes) if labels is None else tuple(labels)
     if labels is not None and len(labels) != num_classes:
