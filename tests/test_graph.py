@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
+from rollout import attention_rollout
 from rollout.hooks import UnsupportedNetworkError, record_attention
 from rollout.models import wrap_model
 from rollout.recording import record_model
@@ -116,6 +117,14 @@ def test_talking_heads_are_recorded_as_they_mix():
         assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(record.attentions[0].sum(-1), torch.ones(2, 3, 16), atol=0.05)
     assert_gradients(record, attentions[:2], logits)
+
+
+def test_signed_attention_is_not_rolled_out_unseen():
+    record = record_attention(small_vit(attn_layer="diff", embed_dim=48), IMAGES)
+    with pytest.raises(ValueError, match="non-negative to be rolled out.*`distributions`"):
+        attention_rollout(record.attentions, head_fusion="min")
+    rows = attention_rollout(record.distributions)
+    assert_close(rows.sum(dim=-1), torch.ones(2, 25))
 
 
 def test_signed_attention_becomes_a_distribution_and_other_attention_stays():

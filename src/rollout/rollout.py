@@ -32,7 +32,8 @@ def attention_rollout(
     """Where each output token's content comes from, through all blocks (Abnar & Zuidema, eq. 1).
 
     Args:
-        attentions: one (batch, heads, query, key) tensor per block, first block first.
+        attentions: one (batch, heads, query, key) tensor per block, first block first, all
+            non-negative.
         head_fusion: "mean" (the paper), "max" or "min" over the heads.
         discard_ratio: share of each fused matrix's lowest entries set to 0, in [0, 1).
         start_block: the first block that counts; 0 rolls out through the whole network.
@@ -48,7 +49,7 @@ def attention_rollout(
         fuse_head_groups((attention for (attention,) in groups), head_fusion)
         for groups in blocks_last_first(blocks)
     )
-    return _chain(fused, discard_ratio, readout)
+    return _chain((_non_negative(block) for block in fused), discard_ratio, readout)
 
 
 def gradient_rollout(
@@ -79,6 +80,16 @@ def gradient_rollout(
         for groups in blocks_last_first(*blocks)
     )
     return _chain((block.clamp(min=0) for block in fused), discard_ratio, readout)
+
+
+def _non_negative(fused: Tensor) -> Tensor:
+    if fused.min() < 0:
+        raise ValueError(
+            f"attention must be non-negative to be rolled out, got {fused.min().item():.4g}: heads "
+            "are mixed after the softmax or subtracted from one another; pass the record's "
+            "`distributions` instead of its `attentions`"
+        )
+    return fused
 
 
 def blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
