@@ -204,6 +204,13 @@ def test_what_is_no_graph_of_tokens_is_refused_in_words(mixers, message):
     assert "Grad-CAM" in str(caught.value) and message in caught.value.finding
 
 
+def test_a_silent_block_is_missed_in_a_sequence_without_a_name():
+    network = nn.Sequential(*(Mixer(what) for what in ("plain", "right", "plain")))
+    tokens = torch.randn(2, 24, 12)
+    with pytest.raises(UnsupportedNetworkError, match="1 of the 3 blocks in '' show no attention"):
+        record_attention(network, tokens)
+
+
 def test_values_of_the_shape_of_attention_are_not_taken_for_it():
     """24 tokens of 24 channels, multiplied from the right: the left factor is no attention."""
     network = Network("right")

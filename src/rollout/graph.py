@@ -8,7 +8,7 @@ from torch import nn
 
 from rollout.blocks import Block, DifferentialAttention, ParallelAttention
 from rollout.calls import AttentionCall
-from rollout.recorder import AttentionRecorder, UnsupportedNetworkError
+from rollout.recorder import UNKNOWN, AttentionRecorder, UnsupportedNetworkError
 
 POOLING_MODULES = {"attn_pool", "attnpool", "global_pool", "head", "pool", "pooler"}
 
@@ -53,6 +53,8 @@ def _faults(
         )
     elif not trunk:
         yield "attention only pools what convolutions computed"
+    if recorder.random is not None:
+        yield f"{recorder.random!r} draws random numbers, so that no two passes are the same"
     flat = [call for call in trunk if len(call.shape) == 3]
     trunk = [call for call in trunk if len(call.shape) > 3]
     windows = [call for call in trunk if len(call.shape) > 4 or call.shape[0] != batch]
@@ -98,12 +100,14 @@ def _silent_blocks(trunk: Sequence[AttentionCall], network: nn.Module) -> Iterat
 
     What stands before the first recorded block is a stem.
     """
-    heard = {f"{call.module}." for call in trunk}
-    for name, module in network.named_modules():
+    parts = [call.module.split(".") for call in trunk if call.module != UNKNOWN]
+    heard = {".".join(part[:depth]) for part in parts for depth in range(len(part) + 1)}
+    for name in sorted(heard):
+        module = network.get_submodule(name)
         if not isinstance(module, nn.ModuleList | nn.Sequential):
             continue
         children = list(module.named_children())
-        seen = [any(one.startswith(f"{name}.{child}.") for one in heard) for child, _ in children]
+        seen = [f"{name}.{child}".lstrip(".") in heard for child, _ in children]
         if True not in seen:
             continue
         kinds = {type(child) for (_, child), known in zip(children, seen, strict=True) if known}

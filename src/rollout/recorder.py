@@ -18,6 +18,12 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from rollout.calls import AttentionCall
+from rollout.equations import Equation
+
+_RANDOM: tuple[Callable, ...] = (torch.rand, torch.rand_like, torch.randn, torch.randperm)
+
+
+UNKNOWN = "?"  # the name of a module that is not one of the network's
 
 
 class UnsupportedNetworkError(ValueError):
@@ -42,6 +48,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.convolution_size: tuple[int, int] | None = None
         self.convolved_after: list[int] = []  # number of calls before each convolution of patches
         self.maxima: Tensor | None = None
+        self.random: str | None = None  # the module that drew random numbers
         self._names = {id(module): name for name, module in network.named_modules()}
         self._descended: list[Any] = []  # the last softmax, and what was made of it since
         softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
@@ -56,6 +63,8 @@ class AttentionRecorder(TorchFunctionMode):
             F.scaled_dot_product_attention: self._attention,
             F.multi_head_attention_forward: self._multi_head_attention,
             F.conv2d: self._convolution,
+            torch.einsum: self._einstein_sum,
+            **dict.fromkeys(_RANDOM, self._random),
             **dict.fromkeys((torch.amax, Tensor.amax), self._maximum),
             **dict.fromkeys(softmaxes, self._softmax),
             **dict.fromkeys(products, self._product),
@@ -116,6 +125,23 @@ class AttentionRecorder(TorchFunctionMode):
         self._descended = []
         return self._keep(output, args[1], probabilities=args[0].detach())
 
+    def _einstein_sum(self, func: Callable, equation: Any, *operands: Any) -> Tensor:
+        output = func(equation, *operands)
+        if len(operands) != 2 or not self._is_probability(operands[0]):
+            return output
+        read = Equation.read(str(equation), operands[0].dim())
+        if read is None or operands[0].shape[-2:] != self._descended[0].shape[-2:]:
+            return output
+        self._descended = []
+        value, probabilities = read.laid_out(operands[1]), operands[0].detach()
+        return read.as_written(
+            self._keep(read.by_query(output), value, probabilities=probabilities)
+        )
+
+    def _random(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        self.random = self.random or self._calling_module()
+        return func(*args, **kwargs)
+
     def _multi_head_attention(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
         """`nn.MultiheadAttention` arrives as one call: run its body under the mode once more."""
         unguarded = {**vars(F), "has_torch_function": lambda _: False}
@@ -173,4 +199,4 @@ class AttentionRecorder(TorchFunctionMode):
             if caller in self._names:
                 return self._names[caller]
             frame = frame.f_back
-        return "?"
+        return UNKNOWN
