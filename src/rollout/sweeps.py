@@ -42,8 +42,8 @@ def sweep(
     Args:
         image: one image as for `explain`, or its recording, which may bring a score to follow.
         targets: class indices or labels; None is the recording's score or the predicted class.
-        coverage: label to the share of each patch that the object covers, (rows, columns) or
-            (1, rows, columns), as `samples.load_coverage` gives it.
+        coverage: a class's label, as the table has it, to the share of each patch that the object
+            covers, (rows, columns) or (1, rows, columns); such as `samples.load_coverage` gives.
         start_block, end_block, head, query, legacy: as for `explain`, for every map.
 
     Returns:
