@@ -7,7 +7,14 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
-NOTEBOOKS := notebooks/01_vanilla_rollout.ipynb notebooks/02_gradient_rollout.ipynb notebooks/05_attention_flow.ipynb
+# What `make demo` and `make figures` run. Notebook 08, the training, takes an hour: by hand.
+NOTEBOOKS := \
+	notebooks/01_vanilla_rollout.ipynb \
+	notebooks/02_gradient_rollout.ipynb \
+	notebooks/03_discard_ratio_sweep.ipynb \
+	notebooks/04_head_fusion_grid.ipynb \
+	notebooks/05_attention_flow.ipynb \
+	notebooks/07_explorer.ipynb
 
 # Written last, so that a half-finished installation never looks finished. It names the checkout,
 # because a moved or copied .venv still points at the old one.
@@ -26,19 +33,24 @@ unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
 
-demo: $(STAMP)  ## Run the first notebooks on the demo model; results under runs/demo/
+# The demo model's products are small: on a busy machine two threads wait for each other.
+demo figures: export OMP_NUM_THREADS := 1
+
+demo: $(STAMP)  ## Run the notebooks on the demo model; results under runs/demo/
 	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/demo
 
-figures: $(STAMP)  ## Run the committed notebooks anew, and with them the README's pictures
-	@$(PY) -m nbconvert --to notebook --execute --inplace --log-level WARN \
-		--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
-		$(NOTEBOOKS)
-	@cp runs/*/readme/*.png figures/
+figures: $(STAMP)  ## Rerun the committed notebooks, and with them the README's pictures
+	@$(PY) -m rollout.notebooks $(NOTEBOOKS) --figures figures
 
 test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
 	$(PY) -m pytest $(ARGS)
 
+# No question about news before the first notebook.
+QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+
 lab: $(STAMP)  ## Open JupyterLab on the first notebook; ARGS="--no-browser" goes to JupyterLab
+	@mkdir -p $(VENV)/etc/jupyter/labconfig
+	@echo '$(QUIET_LAB)' > $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json
 	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) $(firstword $(NOTEBOOKS))
 
 bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain compares with it

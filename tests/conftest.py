@@ -9,6 +9,12 @@ os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
 import pytest
 import torch
+from browser import (  # noqa: F401  fixtures and a hook for all tests
+    lab,
+    lab_browser,
+    lab_server,
+    pytest_exception_interact,
+)
 
 
 @pytest.fixture(autouse=True)

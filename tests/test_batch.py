@@ -38,6 +38,15 @@ def test_values_are_numbers_where_they_look_like_it(notebook, tmp_path):
         assert (tmp_path / "o" / "lesson" / "word.txt").read_text() == expected
 
 
+def test_a_file_is_found_from_where_the_command_was_given(notebook, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "cat.jpg").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main([str(notebook), "--out", str(tmp_path / "o"), "-p", "word", "cat.jpg"]) == 0
+    found = (tmp_path / "o" / "lesson" / "word.txt").read_text()
+    assert found == str(tmp_path / "here" / "cat.jpg")
+
+
 def test_a_failure_is_kept_beside_and_reported(tmp_path, capsys):
     notebook = write_notebook(tmp_path / "bad.ipynb", "output_folder = None", "1 / 0")
     assert main([str(notebook), "--out", str(tmp_path / "o")]) == 1

@@ -49,6 +49,7 @@ def run_notebook(
                 {"output_folder": str(folder), **(parameters or {})},
                 cwd=notebook.parent,
                 config=_QUIET_KERNEL,
+                store_widget_state=False,  # a page made from it would need the network
                 progress_bar={"desc": notebook.stem, "unit": "cell"},
             )
         except PapermillExecutionError:
@@ -92,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _value(text: str) -> object:
-    """Numbers and booleans as such, "none" as None, anything else as text."""
+    """Numbers and booleans as such, "none" as None, a file by its full path, the rest as text."""
+    if Path(text).suffix and Path(text).is_file():
+        return str(Path(text).resolve())  # a notebook runs in its own folder
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]

@@ -54,7 +54,8 @@ def _faults(
     elif not trunk:
         yield "attention only pools what convolutions computed"
     if recorder.random is not None:
-        yield f"{recorder.random!r} draws random numbers, so that no two passes are the same"
+        drawing = repr(recorder.random) if recorder.random else "it"
+        yield f"{drawing} draws random numbers, so that no two passes are the same"
     flat = [call for call in trunk if len(call.shape) == 3]
     trunk = [call for call in trunk if len(call.shape) > 3]
     windows = [call for call in trunk if len(call.shape) > 4 or call.shape[0] != batch]

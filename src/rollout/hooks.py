@@ -1,7 +1,7 @@
 """Run any Vision Transformer once, record the attention of every block, and leave no trace."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from rollout.graph import token_graph
 from rollout.record import AttentionRecord
 from rollout.recorder import AttentionRecorder, UnsupportedNetworkError
+
+# Where networks keep what they make of an image, the last word first.
+ANSWERS = ("logits", "image_embeds", "image_features", "pooler_output", "last_hidden_state")
 
 
 def record_attention(
@@ -21,21 +24,16 @@ def record_attention(
 
     Args:
         network: any eager module whose blocks call `scaled_dot_product_attention` or
-            `nn.MultiheadAttention`, or multiply a softmax with the values.
+            `nn.MultiheadAttention`, or multiply a softmax with the values, by `@` or `einsum`.
         images: what the network takes, (batch, channels, height, width).
         gradients: keep what `AttentionRecord.gradients` needs; False is faster and leaner.
 
     Raises:
         UnsupportedNetworkError: no attention was seen, or none that can be rolled out.
     """
-    network = _eager(network)
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.set_grad_enabled(gradients))
-        stack.enter_context(_frozen(network))
-        recorder = stack.enter_context(AttentionRecorder(network, gradients))
+    with observed(network, AttentionRecorder, gradients) as (network, recorder):
         output = network(images.clone() if images.is_inference() else images)
-        answer = _answer(output)
+        answer, pooled = _answer(output)
     blocks, pooling = token_graph(recorder, network, len(images))
     return AttentionRecord(
         logits=answer.detach(),
@@ -43,9 +41,22 @@ def record_attention(
         convolution_size=recorder.convolution_size,
         pooling=pooling,
         maxima=recorder.maxima,
+        pooled=pooled,
         output=output,
         answer=answer if gradients else None,
     )
+
+
+@contextmanager
+def observed(
+    network: nn.Module, kind: type[AttentionRecorder], gradients: bool
+) -> Iterator[tuple[nn.Module, AttentionRecorder]]:
+    """The network in eval mode, with a recorder of that kind that sees all it does."""
+    network = _eager(network)
+    recorder = kind(network, gradients)
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        with _frozen(network), recorder:
+            yield network, recorder
 
 
 @contextmanager
@@ -86,21 +97,27 @@ def _eager(network: nn.Module) -> nn.Module:
     return getattr(network, "_orig_mod", network)  # what torch.compile wraps
 
 
-def _answer(output: Any) -> Tensor:
+def field_of(output: Any, name: str) -> Tensor | None:
+    """A tensor that the network returned under a name, as Hugging Face and open_clip do."""
+    found = output.get(name) if isinstance(output, dict) else getattr(output, name, None)
+    return found if isinstance(found, Tensor) else None
+
+
+def _answer(output: Any) -> tuple[Tensor, bool]:
     """Logits or pooled features, (batch, values), out of whatever the network returned.
 
-    Hugging Face keeps them in fields; tokens that nobody pooled are averaged.
+    Tokens that nobody pooled, (batch, tokens, values), are averaged; the second value is then
+    False.
     """
-    for name in ("logits", "image_embeds", "pooler_output", "last_hidden_state"):
-        field = getattr(output, name, None)
-        if isinstance(field, Tensor):
-            output = field
-            break
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        output = output[0]
-    if not isinstance(output, Tensor) or output.dim() not in (2, 3):
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    named = (field_of(output, name) for name in ANSWERS)
+    answer = next((one for one in named if one is not None), output)
+    if isinstance(answer, tuple | list) and answer:
+        answer = answer[0]
+    if not isinstance(answer, Tensor) or answer.dim() not in (2, 3):
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UnsupportedNetworkError(
             f"the network returned {found}; wrap it so that it returns (batch, classes)"
         )
-    return output if output.dim() == 2 else output.mean(dim=1)
+    if answer.dim() == 2:
+        return answer, True
+    return answer.mean(dim=1), answer is field_of(output, "logits")

@@ -1,10 +1,12 @@
 """Read off a network where its tokens stand and which of them its classifier reads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rollout.calls import AttentionCall
 from rollout.fusion import HeadFusion
 from rollout.readouts import attention_readout, maximum_readout
 from rollout.record import AttentionRecord, BlockSequence, Gradients
@@ -39,14 +41,20 @@ def read_layout(
     expected = range(MOST_PREFIX_TOKENS + 1) if declared is None else (declared,)
     if grid is None or prefix not in expected:
         raise UnsupportedNetworkError(
-            f"{type(network).__name__} has {record.num_tokens} tokens, which is not "
-            f"{'a few' if declared is None else declared} prefix tokens and a patch grid of {grid};"
-            " its layout cannot be read off. Give wrap_model grid_size=(rows, columns) and "
+            f"{type(network).__name__} has {record.num_tokens} tokens, {_misfit(grid, declared)}; "
+            "its layout cannot be read off. Give wrap_model grid_size=(rows, columns) and "
             "num_prefix_tokens="
         )
     if not prefix and found in (None, "all", "token_avg"):
         found = "avg"
     return TokenLayout(grid, prefix, found or "token")
+
+
+def _misfit(grid_size: tuple[int, int] | None, num_prefix_tokens: int | None) -> str:
+    if grid_size is None:
+        return "and nothing says how its patches are laid out"
+    prefix = "a few" if num_prefix_tokens is None else num_prefix_tokens
+    return "which is not {} prefix tokens and {} x {} patches".format(prefix, *grid_size)
 
 
 def find_pooling(network: nn.Module, record: AttentionRecord) -> Pooling | None:
@@ -55,10 +63,31 @@ def find_pooling(network: nn.Module, record: AttentionRecord) -> Pooling | None:
     Args:
         record: with gradients, where the network says nothing.
     """
-    if record.pooling:
+    if record.pooling and _is_read(record):
         keys = {call.shape[-1] for call in record.pooling}
         return "class_attention" if keys == {record.num_tokens + 1} else "map"
-    return declared_pooling(network) or measured_pooling(record)
+    declared = declared_pooling(network)
+    return declared or (measured_pooling(record) if record.pooled else None)
+
+
+def _is_read(record: AttentionRecord) -> bool:
+    """Whether the answer depends on what attention pools; a network may make that and not use it.
+
+    Raises:
+        UnsupportedNetworkError: it reads more than the first of several pooled vectors.
+    """
+    arrivals = _arrivals(record, record.pooling)
+    if arrivals is None:
+        return True
+    last, arrived = record.pooling[-1], arrivals[-1]
+    queries = last.shape[-2]
+    if arrived is not None and queries not in (1, record.num_tokens):
+        if _by_query(last, arrived)[1:].any():
+            raise UnsupportedNetworkError(
+                f"{last.module} pools the tokens into {queries} vectors, and more than the first "
+                "is read; there is no one distribution over the tokens that the answer reads"
+            )
+    return any(one is not None for one in arrivals)
 
 
 def measured_pooling(record: AttentionRecord) -> Pooling | None:
@@ -68,18 +97,29 @@ def measured_pooling(record: AttentionRecord) -> Pooling | None:
     gradient arrives, as from a classifier that is still zero, or was not recorded.
     """
     last = record.blocks[-1].calls[0]
-    edge = last.edge
-    if record.answer is None or edge is None or record.answer.is_meta:
+    arrivals = _arrivals(record, [last])
+    if arrivals is None or arrivals[0] is None:
+        return None
+    norms = _by_query(last, arrivals[0])
+    return _fitting(norms, record) if norms.any() else None
+
+
+def _arrivals(
+    record: AttentionRecord, calls: Sequence[AttentionCall]
+) -> tuple[Tensor | None, ...] | None:
+    """What of the first image's answer arrives at each call; None where that was not recorded."""
+    edges = [call.edge for call in calls if call.edge is not None]
+    if record.answer is None or record.answer.is_meta or not edges:
         return None
     signs = torch.linspace(-1, 1, record.answer.shape[-1], device=record.answer.device)
-    (arrived,) = torch.autograd.grad(
-        (record.answer[0] * signs).sum(), [edge], retain_graph=True, allow_unused=True
-    )
-    if arrived is None:
-        return None
+    total = (record.answer[0] * signs).sum()
+    return torch.autograd.grad(total, edges, retain_graph=True, allow_unused=True)
+
+
+def _by_query(call: AttentionCall, arrived: Tensor) -> Tensor:
+    """The first image's gradient at each of a call's outputs, (queries,)."""
     # Some networks lay the heads out as (batch * heads, query, channels).
-    norms = arrived.reshape(*last.shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)  # (tokens,)
-    return _fitting(norms, record) if norms.any() else None
+    return arrived.reshape(*call.shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)
 
 
 def _fitting(norms: Tensor, record: AttentionRecord) -> Pooling:

@@ -13,7 +13,7 @@ from rollout import labels as label_tables
 from rollout import weights
 from rollout.hooks import record_attention
 from rollout.images import load_image
-from rollout.layouts import declared_pooling, read_layout
+from rollout.layouts import read_layout
 from rollout.preprocess import (
     ImageSize,
     Transform,
@@ -22,7 +22,9 @@ from rollout.preprocess import (
     check_batch,
     default_transform,
     normalisation,
+    stack,
 )
+from rollout.probe import check_order, classifies, probe
 from rollout.record import AttentionRecord
 from rollout.recorder import UnsupportedNetworkError
 from rollout.tokens import TokenLayout
@@ -98,7 +100,7 @@ class Model:
             if not sources:
                 raise ValueError("got an empty list of images; give at least one")
             pictures = [load_image(image) for image in sources]
-            batch = torch.stack([apply_transform(self.transform, image) for image in pictures])
+            batch = stack([apply_transform(self.transform, image) for image in pictures])
         return batch.to(self.device, self.dtype)
 
     def black_image(self) -> Tensor:
@@ -174,23 +176,29 @@ def wrap_model(
             network as trained on it.
         image_size: what the default transform makes, one number or (height, width).
         grid_size, num_prefix_tokens: the patch grid and the tokens before it, where they cannot be
-            read off the network.
+            read off the network. Found or given, they are held against what reaches each token.
+
+    Raises:
+        UnsupportedNetworkError: the network cannot be explained; the message says why.
+        ValueError: it does not take what the transform makes, or the labels are too many or few.
     """
     if device is not None:
         network = network.to(weights.find_device(device))
     if transform is None:
         transform = default_transform(network, image_size)
+    transform = getattr(transform, "image_processor", transform)  # of images and texts together
     said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
     given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
     image = _black_image(transform)
     height, width = image.shape[-2:]
     try:
-        probe = _probe(network, image)
-        layout = read_layout(network, probe, (height, width), **given)
+        first = probe(network, image)
+        layout = read_layout(network, first, (height, width), **given)
+        check_order(network, image, layout)
     except UnsupportedNetworkError as error:
         message = f"{name}: {error}" if name else str(error)
         raise UnsupportedNetworkError(message, error.finding) from error
-    num_classes = probe.logits.shape[-1] if classifies(network, probe.output) else 0
+    num_classes = first.logits.shape[-1] if classifies(network, first.output) else 0
     labels = label_tables.known_labels(network, num_classes) if labels is None else tuple(labels)
     if labels is not None and len(labels) != num_classes:
         raise ValueError(f"got {len(labels)} labels for a network with {num_classes} classes")
@@ -209,20 +217,6 @@ def wrap_model(
     )
 
 
-def classifies(network: nn.Module, output: object) -> bool:
-    """Whether the network returns a logit per class; towers of CLIP and its like return features.
-
-    Args:
-        output: what it returned.
-    """
-    classes = getattr(network, "num_classes", None)
-    if isinstance(classes, int):
-        return classes > 0
-    if not isinstance(output, Tensor):
-        return isinstance(getattr(output, "logits", None), Tensor)
-    return output.dim() == 2 and not type(network).__module__.startswith("open_clip.")
-
-
 def record_images(model: Model, images: Tensor, *, gradients: bool) -> AttentionRecord:
     """`record_attention`, saying so if the images do not have the shape that the network takes."""
     try:
@@ -234,19 +228,6 @@ def record_images(model: Model, images: Tensor, *, gradients: bool) -> Attention
         raise ValueError(
             f"{model.name} was given images of (batch, channels, height, width) = "
             f"{tuple(images.shape)}, its transform makes {expected}: {error}"
-        ) from error
-
-
-def _probe(network: nn.Module, image: Tensor) -> AttentionRecord:
-    """One black image through the network: how many tokens, which grid, how many classes."""
-    gradients = declared_pooling(network) is None  # then they show what the classifier reads
-    try:
-        image = image.to(next(network.parameters()))
-        return record_attention(network, image, gradients=gradients)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"{type(network).__name__} does not take what its transform makes, images of shape "
-            f"{tuple(image.shape[1:])}; give wrap_model the transform it was trained with ({error})"
         ) from error
 
 

@@ -6,6 +6,7 @@ colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -42,7 +43,7 @@ def plot_overlay(
     ax: Axes,
     title: str = "",
     vmax: float | None = None,
-    opacity: float = 0.65,
+    opacity: float = 0.6,
     unit: str | None = None,
 ) -> Axes:
     """The map in colour over the greyed image.
@@ -55,7 +56,7 @@ def plot_overlay(
         unit: what the values mean; draws a colour bar with it.
     """
     height, width = picture.shape[:2]
-    grey = 0.4 + 0.6 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    grey = 0.5 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
     image = ax.imshow(
         saliency_map,
@@ -72,13 +73,16 @@ def plot_overlay(
 
 
 def _colour_bar(image: AxesImage, axes: Axes | np.ndarray, unit: str) -> None:
-    """A bar of the map's colours, opaque, with its unit; beside one panel or a whole figure."""
+    """A bar of the map's colours with its unit, beside one panel or a whole figure."""
     figure = image.get_figure()
     assert isinstance(figure, Figure)
-    opaque = ScalarMappable(Normalize(*image.get_clim()), image.get_cmap())
     shape = {"fraction": 0.046, "pad": 0.03} if isinstance(axes, Axes) else {"aspect": 30}
-    bar = figure.colorbar(opaque, ax=axes, label=unit, **shape)
+    bar = figure.colorbar(_opaque(image, top=image.get_clim()[1]), ax=axes, label=unit, **shape)
     bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+
+
+def _opaque(image: AxesImage, top: float) -> ScalarMappable:
+    return ScalarMappable(Normalize(0, top), image.get_cmap())
 
 
 def new_figure(
@@ -86,7 +90,7 @@ def new_figure(
 ) -> tuple[Figure, np.ndarray]:
     """A figure that a notebook shows where it is the last value of a cell, and only there."""
     figure, axes = plt.subplots(
-        rows, columns, squeeze=False, figsize=(width, height), layout="constrained"
+        rows, columns, squeeze=False, figsize=(width, height), layout="constrained", dpi=90
     )
     plt.close(figure)
     return figure, axes
@@ -119,17 +123,18 @@ def plot_maps(
     shared: bool = True,
     columns: int = 4,
 ) -> Figure:
-    """The image, then one overlay per map, in rows of `columns` panels.
+    """The image, then one overlay per map, in rows of up to `columns` panels.
 
     Args:
         picture: (height, width, 3) in [0, 1].
         maps: title to map (rows, columns).
         unit: what a map's values mean.
-        shared: one scale and one colour bar for all; False scales each panel to its own maximum,
-            which is then written into its title.
+        shared: one scale for all; False scales each panel to its own maximum, which is then
+            written into its title.
     """
+    columns = min(columns, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
-    figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9 * shared, height=2.8 * rows)
+    figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9, height=2.8 * rows)
     panels = axes.ravel()
     for ax in panels:
         ax.set_axis_off()
@@ -138,8 +143,12 @@ def plot_maps(
     for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
         own = "" if shared else f"\nbrightest: {values.max():.2g}"
         plot_overlay(picture, values, ax=ax, title=title + own, vmax=top if shared else None)
+    image = panels[len(maps)].images[-1]
     if shared:
-        _colour_bar(panels[len(maps)].images[-1], panels, unit)
+        _colour_bar(image, panels, fill(unit, width=28))
+    else:
+        label = fill(f"part of the panel's brightest ({unit})", width=28)
+        figure.colorbar(_opaque(image, top=1.0), ax=panels, aspect=30).set_label(label)
     return figure
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from timm.data import (
     IMAGENET_DEFAULT_MEAN,
@@ -18,11 +19,19 @@ from torchvision.transforms import Compose, Grayscale, Normalize
 Transform = Callable[..., Any]
 ImageSize = int | tuple[int, int]
 
-# What Hugging Face's image processors of these models normalise with; others take 0.5 and 0.5.
-_NORMALISATION = {
-    "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
-    "deit": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
-    "dinov2": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+_CLIP = {"mean": OPENAI_CLIP_MEAN, "std": OPENAI_CLIP_STD, "crop_pct": 1.0}
+_IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+_WHOLE = {"crop_mode": "squash", "crop_pct": 1.0}  # resized, whatever its shape; nothing cut off
+_VIT = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", **_WHOLE}
+# What the published image processors of these models do, by the start of their type; the first
+# that fits counts.
+_HUGGING_FACE: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("clip", "metaclip", "altclip", "mlcd", "aimv2"), _CLIP),
+    **dict.fromkeys(("chinese_clip", "blip", "instructblip"), _CLIP | _WHOLE),
+    **dict.fromkeys(("deit", "dinov2"), _IMAGENET),
+    **dict.fromkeys(("dinov3", "vit_mae", "vit_msn"), _VIT | _IMAGENET),
+    **dict.fromkeys(("siglip", "beit", "data2vec"), _VIT | {"interpolation": "bicubic"}),
+    "": _VIT,
 }
 
 
@@ -32,7 +41,8 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
     Args:
         image_size: one number or (height, width), instead of the network's own.
     """
-    config = resolve_data_config({}, model=network) | _own_normalisation(network)
+    network = _described(network)
+    config = resolve_data_config({}, model=network) | _own_preprocessing(network)
     channels = _input_channels(network)
     size = as_size(image_size) if image_size is not None else _own_size(network)
     config["input_size"] = (channels, *(size or config["input_size"][1:]))
@@ -71,14 +81,24 @@ def _own_size(network: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def _own_normalisation(network: nn.Module) -> dict[str, tuple[float, ...]]:
+def _own_preprocessing(network: nn.Module) -> dict[str, Any]:
     """What networks outside timm say, or are known to be trained with."""
-    mean: Any = getattr(network, "image_mean", None)  # open_clip
-    std: Any = getattr(network, "image_std", None)
     kind = getattr(getattr(network, "config", None), "model_type", None)  # Hugging Face
     if kind is not None:
-        mean, std = _NORMALISATION.get(str(kind).split("_")[0], ((0.5,) * 3, (0.5,) * 3))
-    return {} if mean is None or std is None else {"mean": tuple(mean), "std": tuple(std)}
+        return next(_HUGGING_FACE[name] for name in _HUGGING_FACE if kind.startswith(name))
+    mean, std = (getattr(network, name, None) for name in ("image_mean", "image_std"))
+    if mean is not None and std is not None:  # open_clip
+        return _CLIP | {"mean": tuple(mean), "std": tuple(std)}
+    return _CLIP if type(network).__module__.startswith("open_clip.") else {}
+
+
+def _described(network: nn.Module) -> nn.Module:
+    """The part that says how its images are prepared: the network, or the tower that it wraps."""
+    for name in ("visual", "timm_model"):
+        inner = getattr(network, name, None)
+        if isinstance(inner, nn.Module):
+            return inner
+    return network
 
 
 def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
@@ -98,6 +118,18 @@ def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
             f"width), got {made}"
         )
     return result
+
+
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """A batch of images of one size, (batch, channels, height, width)."""
+    sizes = sorted({tuple(image.shape) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the transform makes images of different sizes, such as {sizes[0]} and {sizes[-1]}, "
+            "which cannot be one batch; explain them one by one, or give wrap_model a transform "
+            "that makes one size"
+        )
+    return torch.stack(list(images))
 
 
 def check_batch(images: Tensor) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rollout.fusion import HeadFusion, fuse_heads
+from rollout.recorder import UnsupportedNetworkError
 from rollout.tokens import TokenLayout
 
 
@@ -55,12 +56,19 @@ def _pool(layout: TokenLayout, fused: Sequence[Tensor]) -> Tensor:
     """(batch, query, key) per layer -> weights of the output tokens, (batch, tokens)."""
     if layout.pooling == "class_attention":
         return _through_class_blocks(fused)
-    (weights,) = fused
+    *lower, weights = fused
     queries = weights.shape[1]
     if queries == layout.num_tokens > 1:  # self-attention, of which one row or the mean is read
         rows = weights[:, 0] if layout.num_prefix_tokens else weights.mean(dim=1)
     else:
         rows = weights[:, 0]
+    for below in reversed(lower):
+        if below.shape[1] != rows.shape[1]:
+            raise UnsupportedNetworkError(
+                f"{len(fused)} attention layers pool the tokens, of which one does not read the "
+                "other; there is no one distribution over the tokens that the answer reads"
+            )
+        rows = torch.einsum("bq,bqk->bk", rows, below)
     return _with_prefix(layout, rows)
 
 

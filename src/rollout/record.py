@@ -89,6 +89,7 @@ class AttentionRecord:
         pooling: attention after the last block, by which the classifier reads the tokens.
         maxima: share of the channels in which each token was the maximum, (batch, tokens), where
             the network takes one after the last block.
+        pooled: whether the network made one vector of its tokens; else `logits` is their average.
         output: what the network returned, with its graph where gradients were asked for.
     """
 
@@ -97,6 +98,7 @@ class AttentionRecord:
     convolution_size: tuple[int, int] | None
     pooling: tuple[AttentionCall, ...] = ()
     maxima: Tensor | None = None
+    pooled: bool = True
     output: Any = field(default=None, repr=False)
     answer: Tensor | None = field(default=None, repr=False)
 

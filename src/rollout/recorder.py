@@ -21,8 +21,6 @@ from rollout.calls import AttentionCall
 from rollout.equations import Equation
 
 _RANDOM: tuple[Callable, ...] = (torch.rand, torch.rand_like, torch.randn, torch.randperm)
-
-
 UNKNOWN = "?"  # the name of a module that is not one of the network's
 
 

@@ -27,6 +27,18 @@ def create_network(
     """A timm network with pretrained, checkpointed or random weights; see `models.load_model`."""
     check_name(name)
     options = dict(options or {})
+    try:
+        return _create_network(name, checkpoint, pretrained, options)
+    except ValueError as error:
+        if "unexpected keyword argument 'img_size'" not in str(error):
+            raise
+        del options["img_size"]  # convolutions are not told: they take any size
+        return _create_network(name, checkpoint, pretrained, options)
+
+
+def _create_network(
+    name: str, checkpoint: str | Path | None, pretrained: bool, options: Mapping[str, Any]
+) -> nn.Module:
     if checkpoint is None:
         return create_pretrained(name, options) if pretrained else _create(name, options)
     state = read_checkpoint(checkpoint)

@@ -1,0 +1,78 @@
+// The classes by probability, under a field to search them. A click asks for a target, "vs" for a
+// class to compare it with; Python decides and marks what is shown.
+
+const MOST_ROWS = 60;
+
+function floats(bytes) {
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
+
+function element(kind, className, text) {
+  const made = document.createElement(kind);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+function matches(label, index, query) {
+  return label.toLowerCase().includes(query) || String(index) === query;
+}
+
+function render({ model, el }) {
+  const root = element("div", "rollout-classes", ""), list = element("div", "list", "");
+  const search = element("input", "", "");
+  search.type = "search"; search.placeholder = "search a class, by name or number";
+  root.append(search, list); el.append(root);
+
+  function ask(wanted) {
+    model.set("wanted", { ...wanted, number: 1 + (model.get("wanted").number || 0) });
+    model.save_changes();
+  }
+
+  function found() {
+    const labels = model.get("labels"), logits = floats(model.get("logits"));
+    const query = search.value.trim().toLowerCase();
+    return [...labels.keys()].filter(index => !query || matches(labels[index], index, query))
+      .sort((one, two) => logits[two] - logits[one]);
+  }
+
+  function row(index, labels, probabilities, logits) {
+    const made = element("div", "row", ""), rival = index === model.get("rival");
+    made.classList.toggle("target", index === model.get("target"));
+    made.classList.toggle("rival", rival);
+    made.title = `${index}: ${labels[index]}, logit ${logits[index].toFixed(2)}; click to explain this class`;
+    const bar = element("span", "bar", "");
+    bar.style.width = `${97 * probabilities[index]}%`;
+    const compare = element("button", "", "vs");
+    compare.title = rival ? "stop comparing" : "compare the target with this class";
+    compare.onclick = event => { event.stopPropagation(); ask({ rival: rival ? -1 : index }); };
+    made.onclick = () => ask({ target: index });
+    made.dataset.index = index;
+    made.append(bar, element("span", "name", labels[index]),
+      element("span", "number logit", logits[index].toFixed(1)),
+      element("span", "number", `${(100 * probabilities[index]).toFixed(1)} %`), compare);
+    return made;
+  }
+
+  function paint() {
+    const labels = model.get("labels"), all = found();
+    const probabilities = floats(model.get("probabilities")), logits = floats(model.get("logits"));
+    const rows = all.slice(0, MOST_ROWS).map(index => row(index, labels, probabilities, logits));
+    if (!rows.length) rows.push(element("div", "none", labels.length ? "no such class" : "this model has no classes"));
+    if (all.length > MOST_ROWS) rows.push(element("div", "none", `and ${all.length - MOST_ROWS} more: search`));
+    list.replaceChildren(...rows);
+  }
+
+  search.oninput = () => { list.scrollTop = 0; paint(); };
+  search.onkeydown = event => {
+    event.stopPropagation();  // the notebook has shortcuts on plain letters
+    if (event.key === "Escape") { search.value = ""; paint(); }
+    if (event.key === "Enter" && found().length) { ask({ target: found()[0] }); search.value = ""; paint(); }
+  };
+  const changes = "change:labels change:probabilities change:logits change:target change:rival";
+  model.on(changes, paint);
+  paint();
+  return () => model.off(changes, paint);
+}
+
+export default { render };

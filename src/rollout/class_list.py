@@ -1,0 +1,41 @@
+"""The classes of a model in the browser: by probability, searchable, to choose from."""
+
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import traitlets
+
+_HERE = Path(__file__).parent
+
+
+class ClassList(anywidget.AnyWidget):
+    """A search field above the most likely classes.
+
+    Attributes:
+        labels: one per class; sent when the model changes.
+        probabilities, logits: float32, (classes,).
+        target, rival: the classes that are shown; -1 for none.
+        wanted: what the user chose last, {"target": index} or {"rival": index or -1}.
+    """
+
+    _esm = (_HERE / "class_list.js").read_text()
+    _css = (_HERE / "class_list.css").read_text()
+    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    probabilities = traitlets.Bytes().tag(sync=True)
+    logits = traitlets.Bytes().tag(sync=True)
+    target = traitlets.Int(-1).tag(sync=True)
+    rival = traitlets.Int(-1).tag(sync=True)
+    wanted = traitlets.Dict().tag(sync=True, echo_update=False)
+
+    def show(self, labels: tuple[str, ...], probabilities: np.ndarray, logits: np.ndarray) -> None:
+        """The classes of a new model or image."""
+        with self.hold_sync():
+            self.labels = list(labels)
+            self.logits = logits.astype("<f4").tobytes()
+            self.probabilities = probabilities.astype("<f4").tobytes()
+
+    def mark(self, target: int | None, rival: int | None) -> None:
+        with self.hold_sync():
+            self.target = -1 if target is None else target
+            self.rival = -1 if rival is None else rival

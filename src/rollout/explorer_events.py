@@ -1,0 +1,87 @@
+"""What a hand does to the explorer's controls and pictures, and what is asked for with it."""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rollout.explorer_frame import Patch
+from rollout.methods import Settings
+
+if TYPE_CHECKING:
+    from rollout.widgets import Explorer
+
+
+class Events:
+    """Listens to an explorer's widgets; every answer goes through `Explorer.attempt`."""
+
+    def __init__(self, explorer: "Explorer") -> None:
+        self._explorer = explorer
+        self._controls = controls = explorer.controls
+        for knob in controls.knobs:
+            knob.observe(self._on_knob, "value")
+        controls.image.observe(self._on_source, "value")
+        controls.model.observe(self._on_source, "value")
+        controls.upload.observe(self._on_upload, "value")
+        controls.classes.observe(self._on_class, "wanted")
+        controls.play.observe(self._on_play, "value")
+        controls.follow.observe(lambda _: explorer.attempt(explorer.set_follow), "value")
+        controls.reset.on_click(lambda _: self._reset())
+        controls.save.on_click(lambda _: explorer.attempt(explorer.save))
+        explorer.canvas.observe(self._on_pointer, "pointer")
+        explorer.grid_canvas.observe(self._on_grid_pointer, "pointer")
+        explorer.tabs.observe(lambda _: explorer.attempt(explorer.show_tab), "selected_index")
+
+    def _show(self, view: Any) -> None:
+        self._explorer.attempt(partial(self._explorer.show, view))
+
+    def _on_knob(self, _: Any) -> None:
+        if not self._controls.quiet:
+            explorer = self._explorer
+            explorer.attempt(lambda: explorer.show(self._controls.read(explorer.view)))
+
+    def _on_play(self, change: Any) -> None:
+        """The last block steps on; the first stays."""
+        first = self._controls.blocks.value[0]
+        if not self._controls.quiet:
+            self._controls.blocks.value = first, max(first, change["new"])
+
+    def _on_class(self, change: Any) -> None:
+        wanted, view = change["new"], self._explorer.view
+        target, rival = wanted.get("target", view.target), wanted.get("rival", view.rival)
+        self._show(replace(view, target=target, rival=None if rival in (-1, target) else rival))
+
+    def _on_pointer(self, _: Any) -> None:
+        explorer = self._explorer
+        pointer, pinned = explorer.canvas.pointed(), explorer.view.settings.query
+        if pointer.kind in ("hover", "leave"):
+            hover: Patch | None = pointer.patch if pointer.kind == "hover" else None
+            explorer.attempt(partial(explorer.hover, hover))
+            return
+        released = pointer.kind == "escape" or (pointer.kind == "click" and pointer.patch == pinned)
+        self._show(explorer.view.with_settings(query=None if released else pointer.patch))
+
+    def _on_grid_pointer(self, _: Any) -> None:
+        """A click on a panel of the grid shows its block and head alone."""
+        explorer, pointer = self._explorer, self._explorer.grid_canvas.pointed()
+        if pointer.kind == "click":
+            block, head = divmod(pointer.panel, explorer.grid_canvas.frame["across"])
+            explorer.tabs.selected_index = 0
+            self._show(
+                explorer.view.with_settings(start_block=block, end_block=block + 1, head=head)
+            )
+
+    def _on_source(self, _: Any) -> None:
+        if not self._controls.quiet:
+            model, image = self._controls.model.value.strip(), self._controls.image.value
+            self._explorer.attempt(partial(self._explorer.load, model, image))
+
+    def _on_upload(self, change: Any) -> None:
+        for file in change["new"]:
+            content = bytes(file["content"])
+            self._explorer.attempt(partial(self._explorer.upload, file["name"], content))
+            with self._controls.setting():  # the same file may come again
+                self._controls.upload.value = ()
+
+    def _reset(self) -> None:
+        view = self._explorer.view
+        self._show(replace(view, rival=None, settings=Settings(), shared_scale=True))

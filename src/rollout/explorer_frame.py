@@ -1,0 +1,165 @@
+"""From a view to what is drawn: panels of maps with their scales, for the browser and for files."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rollout.explorer_session import Session
+from rollout.explorer_view import View
+from rollout.methods import METHODS
+
+Patch = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map.
+
+    Attributes:
+        values: (rows, columns) float32.
+        high: the value shown brightest; the darkest is 0, or -high where the map has two signs.
+        over: whether it lies over the image.
+        signed: whether it is a difference.
+        unit: what the values mean, for a bar of the colours; "" draws none.
+    """
+
+    title: str
+    values: np.ndarray
+    high: float
+    over: bool = False
+    signed: bool = False
+    unit: str = ""
+
+    @property
+    def low(self) -> float:
+        return -self.high if self.signed else 0.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Panels in rows of `across`.
+
+    Attributes:
+        patch: the patch (row, column) whose tokens are traced, outlined in each panel.
+        shared: whether the panels share one scale.
+        traced_unit: what the values mean where a patch is traced.
+        row_labels, column_labels: of the rows and columns of panels; panels have no titles then.
+    """
+
+    panels: tuple[Panel, ...]
+    across: int
+    opacity: float
+    patch: Patch | None = None
+    shared: bool = True
+    traced_unit: str = ""
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+
+
+def main_frame(session: Session, view: View, hover: Patch | None = None) -> Frame:
+    """Overlay and bare map; with a rival both overlays and their difference.
+
+    Args:
+        hover: a patch to trace instead of what the view traces.
+    """
+    shown = view if hover is None else view.with_settings(query=hover)
+    targets = [view.target] if view.rival is None else [view.target, view.rival]
+    maps = [session.relevance(view.method, target, shown.settings) for target in targets]
+    highs = _highs(maps, shown)
+    unit = unit_of(shown)
+    panels = [
+        Panel(_title(session, view, target), values, high, over=True, unit=unit)
+        for target, values, high in zip(targets, maps, highs, strict=True)
+    ]
+    if view.rival is None:
+        panels.append(replace(panels[0], title=_bare_title(maps[0], shown), over=False))
+    else:
+        difference = maps[0] - maps[1]
+        names = " minus ".join(session.label(target) for target in targets)
+        high = highs[0] if view.shared_scale else _high(np.abs(difference), shown)
+        panels.append(Panel(names, difference, high, signed=True, unit="difference of the two"))
+    return Frame(
+        tuple(panels),
+        len(panels),
+        view.opacity,
+        shown.settings.query,
+        view.shared_scale,
+        unit_of(view.with_settings(query=(0, 0))),
+    )
+
+
+def grid_frame(session: Session, view: View) -> Frame:
+    """Every block (a row, the first on top) with every head (a column), each alone."""
+    grid = session.grid(view.method, view.target, view.settings)
+    blocks, heads = grid.shape[:2]
+    maps = list(grid.reshape(-1, *grid.shape[2:]))
+    panels = [
+        Panel(f"block {place // heads + 1}, head {place % heads + 1}", values, high, over=True)
+        for place, (values, high) in enumerate(zip(maps, _highs(maps, view), strict=True))
+    ]
+    if view.shared_scale:
+        panels[-1] = replace(panels[-1], unit=unit_of(view))
+    return Frame(
+        tuple(panels),
+        heads,
+        view.opacity,
+        view.settings.query,
+        view.shared_scale,
+        "",
+        tuple(f"block {block + 1}" for block in range(blocks)),
+        tuple(f"head {head + 1}" for head in range(heads)),
+    )
+
+
+def traces(session: Session, view: View) -> list[np.ndarray] | None:
+    """Of target and rival, the map of every patch, (patches, patches) each; None if that is long.
+
+    With them the browser follows the mouse by itself.
+    """
+    targets = [view.target] if view.rival is None else [view.target, view.rival]
+    found = [session.traces(view.method, target, view.settings) for target in targets]
+    quick = [one for one in found if one is not None]
+    return quick if len(quick) == len(found) else None
+
+
+def unit_of(view: View) -> str:
+    """What a value of the map means: the readout is the patch where one is traced."""
+    unit = METHODS[view.method].unit
+    if view.settings.legacy:
+        return "value as vit-explain computes it"
+    return unit.replace("the readout", "the patch") if view.settings.query else unit
+
+
+def blind_to_class(view: View) -> bool:
+    """Whether target and rival must have the same map."""
+    return view.rival is not None and not METHODS[view.method].gradients
+
+
+def _title(session: Session, view: View, target: int | None) -> str:
+    method = METHODS[view.method].title
+    if target is None or not METHODS[view.method].gradients:
+        return method
+    return f"{method}: {session.label(target)} ({session.probabilities[target]:.0%})"
+
+
+def _bare_title(values: np.ndarray, view: View) -> str:
+    if view.settings.query is None:
+        return "the map alone"
+    row, column = view.settings.query
+    return f"row {row}, column {column} keeps {values[row, column]:.2g} itself"
+
+
+def _highs(maps: list[np.ndarray], view: View) -> list[float]:
+    highs = [_high(values, view) for values in maps]
+    return [max(highs)] * len(maps) if view.shared_scale else highs
+
+
+def _high(values: np.ndarray, view: View) -> float:
+    """The maximum; 1 for a map that is 0 everywhere, which then is dark.
+
+    A traced patch keeps much of itself and would leave all others dark, so it does not count.
+    """
+    others = values.copy()
+    if view.settings.query is not None:
+        others[view.settings.query] = 0
+    return float(others.max()) or 1.0

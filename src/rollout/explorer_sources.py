@@ -1,0 +1,99 @@
+"""Which model and which image the explorer shows, by the names that its controls have for them."""
+
+from pathlib import Path
+from typing import Any
+
+from rollout.explorer_session import Session, open_session
+from rollout.explorer_view import View, from_keywords
+from rollout.files import whole_file
+from rollout.images import load_image
+from rollout.models import ImageSource, Model, load_model
+from rollout.samples import load_masks, sample_names, sample_path
+
+GIVEN_IMAGE = "the given image"
+
+
+class Sources:
+    """Models and images by name; only the last model is kept in memory, and one that was given.
+
+    Args:
+        model: what was given to `explore`, or a name for `load_model`.
+        image: a sample's name, a path, or an image as `explain` takes it.
+        folder: where uploaded files go.
+    """
+
+    def __init__(self, model: Model | str, image: ImageSource, folder: Path) -> None:
+        self._given_model = None if isinstance(model, str) else model
+        self.first_model = model if isinstance(model, str) else model.name
+        self._given_image = None if isinstance(image, str | Path) else image
+        self.first_image = str(image) if isinstance(image, str | Path) else GIVEN_IMAGE
+        self.images = [*dict.fromkeys([*sample_names(), self.first_image])]
+        self._folder = folder
+        self._loaded: tuple[str, Model] | None = None
+
+    def start(self, keywords: dict[str, Any]) -> tuple[Session, View]:
+        """What was asked for at first: the network's run, and the view with classes as indices.
+
+        Args:
+            keywords: of `explore`.
+
+        Raises:
+            OSError, TypeError, ValueError: what makes no sense.
+        """
+        names = self.first_model, self.first_image
+        session = self.session(*names)
+        chosen = {
+            name: session.model.class_index(keywords[name])
+            for name in ("target", "rival")
+            if keywords.get(name) is not None
+        }
+        given = {"target": session.predicted, **keywords, **chosen}
+        return session, from_keywords(names[1], names[0], self.given(*names), given)
+
+    def session(self, model: str, image: str) -> Session:
+        """Run the network once.
+
+        Raises:
+            OSError, ValueError: no such model or image, or one that cannot be explained.
+        """
+        return open_session(self._model(model), *self._image(image))
+
+    def given(self, model: str, image: str) -> frozenset[str]:
+        """What code cannot name: see `View.given`."""
+        names = {"model"} if self._is_given(model) else set()
+        return frozenset(names | ({"image"} if image == GIVEN_IMAGE else set()))
+
+    def add_upload(self, name: str, content: bytes) -> str:
+        """Keep an uploaded file; returns its name as an image.
+
+        Raises:
+            ValueError: it is no image.
+        """
+        path = self._folder / "uploads" / Path(name.replace("\\", "/")).name
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
+            try:
+                load_image(partial)
+            except ValueError as error:
+                raise ValueError(str(error).replace(str(partial), name)) from error
+        if str(path) not in self.images:
+            self.images.append(str(path))
+        return str(path)
+
+    def _model(self, name: str) -> Model:
+        if self._given_model is not None and self._is_given(name):
+            return self._given_model
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = name, load_model(name)
+        return self._loaded[1]
+
+    def _is_given(self, name: str) -> bool:
+        return self._given_model is not None and name == self.first_model
+
+    def _image(self, name: str) -> tuple[ImageSource, dict]:
+        """The image and its answer key."""
+        if name == GIVEN_IMAGE:
+            assert self._given_image is not None
+            return self._given_image, {}
+        path = sample_path(name)
+        return path, load_masks(path) if name in sample_names() else {}

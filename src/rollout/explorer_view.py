@@ -1,0 +1,136 @@
+"""What the explorer shows, as data: one frozen view, its settings as JSON and as code."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from rollout.methods import Settings
+from rollout.samples import sample_names
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that decides a picture of the explorer.
+
+    Attributes:
+        image: a sample's name or a path; for an image that was given as an object, what it is.
+        model: its name.
+        target, rival: class indices; the map is the target's, the rival is what it is compared
+            with, None for neither.
+        opacity: of the map over the image, in [0, 1].
+        shared_scale: whether the maps beside each other share one scale.
+        given: which of "model" and "image" only the caller of `explore` has, and code cannot name.
+    """
+
+    image: str
+    model: str
+    method: str = "gradient_rollout"
+    target: int | None = None
+    rival: int | None = None
+    settings: Settings = Settings()
+    opacity: float = 0.55
+    shared_scale: bool = True
+    given: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise ValueError(f"opacity must be in [0, 1], got {self.opacity}")
+
+    def with_settings(self, **knobs: Any) -> "View":
+        return replace(self, settings=replace(self.settings, **knobs))
+
+
+KNOBS = tuple(field.name for field in fields(Settings))
+
+
+def as_keywords(view: View) -> dict[str, Any]:
+    """The view as JSON can hold it; `explore(**keywords)` shows it again."""
+    keywords = asdict(view)
+    del keywords["given"]
+    settings = keywords.pop("settings")
+    return keywords | settings
+
+
+def from_keywords(image: str, model: str, given: frozenset[str], keywords: dict[str, Any]) -> View:
+    """A view from what `explore` was given; targets are class indices.
+
+    Raises:
+        TypeError: a keyword that no view has.
+    """
+    known = {field.name for field in fields(View)} - {"image", "model", "given", "settings"}
+    unknown = sorted(set(keywords) - known - set(KNOBS))
+    if unknown:
+        raise TypeError(
+            f"explore() got an unexpected setting {unknown[0]!r}; there are "
+            f"{', '.join(sorted(known | set(KNOBS)))}"
+        )
+    knobs = {name: value for name, value in keywords.items() if name in KNOBS}
+    if knobs.get("query") is not None:
+        knobs["query"] = tuple(knobs["query"])  # JSON has lists
+    others = {name: value for name, value in keywords.items() if name in known}
+    return View(image, model, settings=Settings(**knobs), given=given, **others)
+
+
+def as_code(view: View, label: str | None = None, rival_label: str | None = None) -> str:
+    """The calls of `explain` that make the view's maps, ready to run.
+
+    Args:
+        label, rival_label: names of target and rival, for comments.
+    """
+    sample = "image" not in view.given and view.image in sample_names()
+    lines = ["from rollout import explain" + ("" if "model" in view.given else ", load_model")]
+    lines += ["from rollout.samples import sample_path"] if sample else []
+    lines += ["", *_sources(view, sample)]
+    lines += _call("explanation", view, view.target, label)
+    if view.rival is not None:
+        lines += _call("rival", view, view.rival, rival_label)
+        lines += ["difference = explanation.map - rival.map"]
+    return "\n".join([*lines, "explanation.plot()"])
+
+
+def _sources(view: View, sample: bool) -> list[str]:
+    """Where model and image come from."""
+    named = {
+        "model": f"load_model({_quoted(view.model)})",
+        "image": f"sample_path({_quoted(view.image)})" if sample else _quoted(view.image),
+    }
+    return [
+        f"# {name}: the {view.model if name == 'model' else 'one'} that explore() was given"
+        if name in view.given
+        else f"{name} = {code}"
+        for name, code in named.items()
+    ]
+
+
+def _call(name: str, view: View, target: int | None, label: str | None) -> list[str]:
+    """One call of `explain`; what is left at its default is left out."""
+    lines = [
+        f"{name} = explain(",
+        "    model,",
+        "    image,",
+        f"    method={_quoted(view.method)},",
+    ]
+    if target is not None:
+        lines.append(f"    target={target}," + (f"  # {label}" if label else ""))
+    default, settings = Settings(), view.settings
+    for knob in KNOBS:
+        value = getattr(settings, knob)
+        if value != getattr(default, knob):
+            shown = _quoted(value) if isinstance(value, str) else repr(value)
+            lines.append(f"    {knob}={shown},{_counted(knob, value)}")
+    return [*lines, ")"]
+
+
+def _counted(knob: str, value: Any) -> str:
+    """People count from 1."""
+    words = {
+        "start_block": lambda: f"  # from block {value + 1}",
+        "end_block": lambda: f"  # to block {value}",
+        "head": lambda: f"  # head {value + 1}",
+    }
+    return words[knob]() if knob in words else ""
+
+
+def _quoted(text: str) -> str:
+    """A string literal with double quotes."""
+    return json.dumps(text, ensure_ascii=False)

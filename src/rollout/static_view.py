@@ -1,0 +1,104 @@
+"""A frame of the explorer as a figure, for files and for pages without a browser behind them."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from rollout.canvas import COLOUR_MAPS
+from rollout.explorer_frame import Frame, Panel, grid_frame, main_frame
+from rollout.explorer_sources import Sources
+from rollout.models import ImageSource, Model
+from rollout.plots import new_figure
+
+
+def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
+    """The panels as the browser shows them.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+    """
+    height, width = picture.shape[:2]
+    labelled = bool(frame.row_labels)
+    side = 1.1 if labelled else 3.2
+    lines = -(-len(frame.panels) // frame.across)
+    figure, axes = new_figure(
+        lines,
+        frame.across,
+        width=max(side * frame.across, 3.6) + 0.8 * labelled,
+        height=side * height / width * lines + (0.9 if labelled else 1.0),
+    )
+    for ax, panel in zip(axes.flat, frame.panels, strict=True):
+        _plot_panel(ax, panel, frame, picture)
+    if labelled:
+        for ax, label in zip(axes[:, 0], frame.row_labels, strict=True):
+            ax.set_ylabel(label, fontsize="small", rotation=0, ha="right", va="center")
+        for ax, label in zip(axes[0], frame.column_labels, strict=True):
+            ax.set_title(label, fontsize="small")
+    _bars(figure, axes, frame)
+    return figure
+
+
+def frame_png(frame: Frame, picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    plot_frame(frame, picture).savefig(stream, format="png", dpi=100)
+    return stream.getvalue()
+
+
+def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> None:
+    height, width = picture.shape[:2]
+    extent = (0, width, height, 0)
+    if panel.over:
+        grey = 0.4 + 0.6 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+        ax.imshow(grey, extent=extent)
+    ax.imshow(
+        panel.values,
+        cmap=COLOUR_MAPS[panel.signed],
+        vmin=panel.low,
+        vmax=panel.high,
+        alpha=frame.opacity if panel.over else 1,
+        extent=extent,
+        interpolation="bilinear" if panel.over else "nearest",
+    )
+    if frame.patch is not None:
+        rows, columns = panel.values.shape
+        cell = width / columns, height / rows
+        corner = frame.patch[1] * cell[0], frame.patch[0] * cell[1]
+        ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="black", linewidth=2.5))
+        ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="white", linewidth=1.2))
+    if not frame.row_labels:
+        ax.set_title(panel.title, fontsize="medium", loc="left", wrap=True)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _bars(figure: Figure, axes: np.ndarray, frame: Frame) -> None:
+    """A bar under each panel with a unit; in the grid one for all."""
+    for ax, panel in zip(axes.flat, frame.panels, strict=True):
+        if panel.unit:
+            colours = ScalarMappable(Normalize(panel.low, panel.high), COLOUR_MAPS[panel.signed])
+            where = axes[-1] if frame.row_labels else ax
+            bar = figure.colorbar(
+                colours, ax=where, location="bottom", label=panel.unit, fraction=0.05, pad=0.03
+            )
+            bar.ax.ticklabel_format(axis="x", scilimits=(-2, 3))
+            bar.ax.locator_params(nbins=4)
+
+
+def snapshot(model: Model | str, image: ImageSource, *, grid: bool = False, **view: Any) -> Figure:
+    """What `explore` shows, as a figure: for papers, and for notebooks that are read, not run.
+
+    Args:
+        model, image, view: as for `explore`.
+        grid: the blocks and heads instead of the map.
+    """
+    session, shown = Sources(model, image, Path()).start(view)
+    frame = grid_frame(session, shown) if grid else main_frame(session, shown)
+    return plot_frame(frame, session.picture())
