@@ -14,7 +14,8 @@ NOTEBOOKS := \
 	notebooks/03_discard_ratio_sweep.ipynb \
 	notebooks/04_head_fusion_grid.ipynb \
 	notebooks/05_attention_flow.ipynb \
-	notebooks/07_explorer.ipynb
+	notebooks/07_explorer.ipynb \
+	notebooks/09_your_own_model.ipynb
 
 # Written last, so that a half-finished installation never looks finished. It names the checkout,
 # because a moved or copied .venv still points at the old one.
@@ -27,7 +28,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo figures test lab bench lint format FORCE
+.PHONY: help demo figures test lab bench census lint format FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -55,6 +56,9 @@ lab: $(STAMP)  ## Open JupyterLab on the first notebook; ARGS="--no-browser" goe
 
 bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain compares with it
 	@$(PY) benchmarks/bench.py $(ARGS)
+
+census: $(STAMP)  ## Examine all of timm's architectures anew; writes data/models/census.csv
+	@$(PY) -m rollout.census
 
 lint: $(STAMP)  ## Check style and types only
 	$(PY) -m ruff check

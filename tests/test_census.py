@@ -1,6 +1,8 @@
 """All of timm's architectures: each is explained, or refused with a reason, as the table says."""
 
+import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -48,6 +50,24 @@ def test_the_families_fall_where_they_belong(table, family, explained, refused):
     counts = by_family(table).loc[family]
     assert counts["explained"] == explained
     assert counts["refused"] == refused if refused is not None else counts["refused"] > 50
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_readme_counts_as_the_table_does(table):
+    counts = by_family(table)
+    rows = re.findall(r"^\| (`.*`) \| (\d+) \|", README, flags=re.M)
+    for names, number in rows:
+        families = [name.strip("`*") for name in names.split(", ")]
+        counted = [counts[counts.index.str.startswith(family)] for family in families]
+        exact = counts.loc[families[0], "explained"] if families[0] in counts.index else None
+        assert int(number) == (exact or sum(part["explained"].sum() for part in counted))
+    assert sum(int(number) for _, number in rows) == counts["explained"].sum()
+    refused = re.findall(r"^\| [^`|]+ \| (\d+) \| [A-Z]", README, flags=re.M)
+    assert sum(map(int, refused)) == counts["refused"].sum()
+    explained, total = counts["explained"].sum(), len(table)
+    assert f"Of the {total} architectures of timm {timm.__version__}, {explained} are" in README
 
 
 @pytest.mark.slow

@@ -282,7 +282,8 @@ def test_no_network_for_weights(run: Run, image: Path) -> None:
 def test_a_model_without_attention(run: Run, image: Path, tmp_path: Path) -> None:
     save_file(timm.create_model("resnet18", num_classes=2).state_dict(), tmp_path / "a.safetensors")
     arguments = ("--model", "resnet18", "--checkpoint", tmp_path / "a.safetensors")
-    assert "resnet18: ResNet cannot be rolled out: it ran without" in fails(run(image, *arguments), 1)
+    sentence = fails(run(image, *arguments), 1)
+    assert "resnet18: ResNet cannot be rolled out: it ran without" in sentence
 
 
 def test_logits_that_are_not_numbers(run: Run, image: Path, tmp_path: Path) -> None:

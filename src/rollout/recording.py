@@ -111,8 +111,8 @@ class Recording:
             rows, columns = self.layout.grid_size
             raise ValueError(
                 "the arithmetic of vit-explain needs one class token that is read and a square "
-                f"patch grid, not {self.layout.num_prefix_tokens} prefix tokens, a grid of {rows} x "
-                f"{columns} and pooling {self.layout.pooling!r}; use legacy=False"
+                f"patch grid, not {self.layout.num_prefix_tokens} prefix tokens, a grid of {rows} "
+                f"x {columns} and pooling {self.layout.pooling!r}; use legacy=False"
             )
 
 
