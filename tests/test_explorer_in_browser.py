@@ -203,6 +203,14 @@ def choose_file(page, path):
     chosen.value.set_files(path)
 
 
+def test_play_steps_through_the_blocks(lab, page):
+    page.locator(".widget-play button").first.click()
+    wait_until(lab, page, "explorer.view.settings.end_block == 2")
+    lab.screenshot(page, "explorer_play")
+    wait_until(lab, page, "explorer.view.settings.end_block == 5")
+    wait_until(lab, page, "explorer.view.settings.end_block is None")
+
+
 def test_a_bad_file_is_a_sentence_and_a_good_one_is_shown(lab, page, tmp_path):
     still = pixels(page)
     (tmp_path / "bad.png").write_bytes(b"not a picture")

@@ -30,7 +30,7 @@ class Controls:
     def __init__(self, images: Sequence[str], model: str) -> None:
         self.image = widgets.Dropdown(options=list(images), description="image", **_WIDE)
         self.upload = widgets.FileUpload(
-            multiple=False, tooltip="upload an image file", layout={"width": "118px"}
+            multiple=False, tooltip="upload an image file", layout={"flex": "0 0 118px"}
         )
         self.model = widgets.Combobox(
             value=model,

@@ -67,7 +67,7 @@ def _faults(
     if windows:
         yield f"windows of {_counts(windows)}"
     if channels:
-        yield f"cross-covariance attention among channels in {len(channels)} blocks"
+        yield f"cross-covariance attention among channels in {_blocks_word(len(channels))}"
     across = [call for call in rest if call.shape[-2] != call.shape[-1]]
     if across:
         query, key = across[0].shape[-2:]
