@@ -13,7 +13,8 @@ from rollout.explanation import explain
 from rollout.hooks import record_attention
 from rollout.layouts import measured_pooling
 from rollout.methods import METHODS
-from rollout.models import Model, wrap_model
+from rollout.model import Model
+from rollout.models import wrap_model
 
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 3, "num_classes": 5}
 WIDE = {"img_size": (32, 48), **SMALL}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from rollout import UnsupportedNetworkError, explain, load_model, wrap_model
-from rollout.models import Model
+from rollout.model import Model
 
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "num_classes": 5}
 

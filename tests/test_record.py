@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from rollout import attention_rollout, gradient_rollout, record
+from rollout import attention_rollout, gradient_rollout, sequences
 from rollout.calls import AttentionCall
-from rollout.record import BlockSequence
+from rollout.sequences import BlockSequence
 
 
 def attention_call(key_heads=4, **options):
@@ -28,7 +28,7 @@ CALLS = {
 @pytest.mark.parametrize("heads_at_a_time", [1, 3])
 @pytest.mark.parametrize("name", CALLS)
 def test_head_groups_are_the_block_in_pieces(name, heads_at_a_time, monkeypatch):
-    monkeypatch.setattr(record, "GROUP_ENTRIES", 2 * 5 * 5 * heads_at_a_time)
+    monkeypatch.setattr(sequences, "GROUP_ENTRIES", 2 * 5 * 5 * heads_at_a_time)
     call, received = CALLS[name](), torch.randn(2, 4, 5, 3)
     for compute in (call.attention, lambda heads: call.attention_gradient(received, heads=heads)):
         blocks = BlockSequence([compute], [call.shape])
@@ -39,7 +39,7 @@ def test_head_groups_are_the_block_in_pieces(name, heads_at_a_time, monkeypatch)
 
 @pytest.mark.parametrize("head_fusion", ["mean", "max", "min"])
 def test_rollouts_of_lazy_blocks_are_those_of_tensors(head_fusion, monkeypatch):
-    monkeypatch.setattr(record, "GROUP_ENTRIES", 1)
+    monkeypatch.setattr(sequences, "GROUP_ENTRIES", 1)
     calls, received = [attention_call() for _ in range(3)], torch.randn(3, 2, 4, 5, 3)
     shapes = [call.shape for call in calls]
     attentions = BlockSequence([call.attention for call in calls], shapes)

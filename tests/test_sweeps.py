@@ -25,7 +25,7 @@ from rollout import (
     explain,
     gradient_rollout,
     load_model,
-    record,
+    sequences,
     sweep,
     swept,
     wrap_model,
@@ -34,10 +34,10 @@ from rollout.contrast import match_entropy
 from rollout.fusion import discard_lowest, fuse_heads
 from rollout.methods import METHODS
 from rollout.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
-from rollout.record import BlockSequence
 from rollout.recording import record_model
 from rollout.samples import load_coverage, sample_path
 from rollout.scene_sweeps import sweep_scenes
+from rollout.sequences import BlockSequence
 from rollout.swept import discard_each, fuse_each_way, swept_rollout
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "sweep.py"
@@ -306,7 +306,7 @@ def test_swept_rollouts_are_the_rollouts_one_by_one(ratios, head_fusions, seed):
 
 
 def test_blocks_may_come_a_few_heads_at_a_time(monkeypatch):
-    monkeypatch.setattr(record, "GROUP_ENTRIES", 2 * 5 * 5 * 2)
+    monkeypatch.setattr(sequences, "GROUP_ENTRIES", 2 * 5 * 5 * 2)
     whole = [random_attention(batch=2, heads=3, tokens=5) for _ in range(3)]
     lazy = BlockSequence([lambda heads, a=a: a[:, heads] for a in whole], [a.shape for a in whole])
     fused = fuse_each_way(lazy.head_groups(0), FUSIONS)

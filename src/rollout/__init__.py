@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rollout.flow import attention_flow as attention_flow
     from rollout.hooks import UnsupportedNetworkError as UnsupportedNetworkError
     from rollout.hooks import record_attention as record_attention
-    from rollout.models import Model as Model
+    from rollout.model import Model as Model
     from rollout.models import load_model as load_model
     from rollout.models import wrap_model as wrap_model
     from rollout.recording import record_model as record_model
@@ -29,7 +29,7 @@ _HOME = {
     "attention_flow": "flow",
     "UnsupportedNetworkError": "hooks",
     "record_attention": "hooks",
-    "Model": "models",
+    "Model": "model",
     "load_model": "models",
     "wrap_model": "models",
     "record_model": "recording",

@@ -10,8 +10,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from rollout.calls import AttentionCall
 from rollout.methods import METHODS
-from rollout.models import Model, record_images
-from rollout.record import GROUP_ENTRIES, AttentionRecord
+from rollout.model import Model
+from rollout.models import record_images
+from rollout.record import AttentionRecord
+from rollout.sequences import GROUP_ENTRIES
 
 POOLING_WORDS = {
     "token": "class token",

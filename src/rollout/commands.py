@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rollout.explanation import Explanation, explain
 from rollout.hub import check_name
-from rollout.models import Model, load_model
+from rollout.model import Model
+from rollout.models import load_model
 from rollout.plots import save_overlay, save_picture
 from rollout.weights import find_device
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from rollout.files import whole_file
 from rollout.fusion import HeadFusion
 from rollout.methods import METHODS, Settings, check_method
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.record import Score
 from rollout.recording import Recording, record_model
 

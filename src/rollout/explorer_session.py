@@ -19,7 +19,7 @@ from rollout.flow import attention_flow
 from rollout.fusion import discard_lowest, fuse_head_groups
 from rollout.methods import METHODS, Settings, check_method
 from rollout.metrics import mass_on_object, patch_coverage
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.recording import Recording, record_model
 from rollout.rollout import attention_rollout, blocks_last_first
 

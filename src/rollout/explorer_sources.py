@@ -7,7 +7,8 @@ from rollout.explorer_session import Session, open_session
 from rollout.explorer_view import View, from_keywords
 from rollout.files import whole_file
 from rollout.images import load_image
-from rollout.models import ImageSource, Model, load_model
+from rollout.model import ImageSource, Model
+from rollout.models import load_model
 from rollout.samples import load_masks, sample_names, sample_path
 
 GIVEN_IMAGE = "the given image"

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from rollout.calls import AttentionCall
 from rollout.fusion import HeadFusion
 from rollout.readouts import attention_readout, maximum_readout
-from rollout.record import AttentionRecord, BlockSequence, Gradients
+from rollout.record import AttentionRecord, Gradients
 from rollout.recorder import UnsupportedNetworkError
+from rollout.sequences import BlockSequence
 from rollout.tokens import Pooling, TokenLayout
 
 MOST_PREFIX_TOKENS = 16  # timm's go to 10; beyond, it is the grid that was misread

@@ -1,117 +1,28 @@
-"""Models ready to be explained: the network, its preprocessing, its token layout and its labels."""
+"""Models to be had: the bundled demo, any Vision Transformer of timm, or the user's own network."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from rollout import labels as label_tables
 from rollout import weights
 from rollout.hooks import record_attention
-from rollout.images import load_image
 from rollout.layouts import read_layout
+from rollout.model import Model, black_image
 from rollout.preprocess import (
     ImageSize,
     Transform,
-    apply_transform,
     as_size,
-    check_batch,
     default_transform,
     normalisation,
-    stack,
 )
 from rollout.probe import check_order, classifies, probe
 from rollout.record import AttentionRecord
 from rollout.recorder import UnsupportedNetworkError
-from rollout.tokens import TokenLayout
-
-ImageSource = str | Path | Image.Image | Tensor | Sequence[str | Path | Image.Image]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network with all that is needed to explain an image.
-
-    Attributes:
-        network: in eval mode, on its device.
-        transform: RGB image to (channels, height, width), as in the network's training.
-        layout: where the tokens stand and which of them the classifier reads.
-        labels: a description of each class, or None where they are not known.
-        mean, std: what the transform normalised with, to show the image again.
-        multi_label: whether several classes can be there at once (sigmoid instead of softmax).
-        num_classes: 0 for a network without a classifier, which returns features.
-        given_layout: grid_size or num_prefix_tokens, where the user knows better.
-    """
-
-    network: nn.Module
-    transform: Transform
-    layout: TokenLayout
-    labels: tuple[str, ...] | None
-    name: str
-    num_classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    multi_label: bool = False
-    given_layout: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
-
-    def layout_of(self, record: AttentionRecord, images: Tensor) -> TokenLayout:
-        """Where the tokens stand in one pass: sizes may be dynamic."""
-        height, width = images.shape[-2:]
-        pooling = self.layout.pooling
-        return read_layout(
-            self.network, record, (height, width), pooling=pooling, **self.given_layout
-        )
-
-    def class_index(self, target: int | str) -> int:
-        """The class meant by an index or a label, such as "dog"; see `labels.class_index`."""
-        return label_tables.class_index(target, self.labels, self.num_classes)
-
-    def class_indices(self, target: object, batch: int) -> Tensor:
-        """One class index per image, (batch,); see `labels.class_indices`."""
-        indices = label_tables.class_indices(target, self.labels, self.num_classes, batch)
-        return torch.tensor(indices, device=self.device)
-
-    def label(self, index: int) -> str:
-        return self.labels[index] if self.labels else f"class {index}"
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(batch, classes) in [0, 1]; they sum to 1 unless classes go together."""
-        return logits.float().sigmoid() if self.multi_label else logits.float().softmax(dim=-1)
-
-    def images(self, source: ImageSource) -> Tensor:
-        """What the network takes, (batch, channels, height, width), on its device, in its dtype."""
-        if isinstance(source, Tensor):
-            check_batch(source)
-            batch = source
-        else:
-            sources: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
-            if not sources:
-                raise ValueError("got an empty list of images; give at least one")
-            pictures = [load_image(image) for image in sources]
-            batch = stack([apply_transform(self.transform, image) for image in pictures])
-        return batch.to(self.device, self.dtype)
-
-    def black_image(self) -> Tensor:
-        """What the transform makes of a black picture, as the network takes it: a batch of one."""
-        return _black_image(self.transform).to(self.device, self.dtype)
-
-    def pictures(self, images: Tensor) -> Tensor:
-        """The images as the network saw them, for the eye: (batch, height, width, 3) in [0, 1]."""
-        mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
-        pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1)
-        return pictures.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 
 def load_model(
@@ -189,7 +100,7 @@ def wrap_model(
     transform = getattr(transform, "image_processor", transform)  # of images and texts together
     said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
     given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    image = _black_image(transform)
+    image = black_image(transform)
     height, width = image.shape[-2:]
     try:
         first = probe(network, image)
@@ -222,14 +133,10 @@ def record_images(model: Model, images: Tensor, *, gradients: bool) -> Attention
     try:
         return record_attention(model.network, images, gradients=gradients)
     except (AssertionError, RuntimeError) as error:
-        expected = tuple(_black_image(model.transform).shape[1:])
+        expected = tuple(black_image(model.transform).shape[1:])
         if tuple(images.shape[1:]) == expected:
             raise
         raise ValueError(
             f"{model.name} was given images of (batch, channels, height, width) = "
             f"{tuple(images.shape)}, its transform makes {expected}: {error}"
         ) from error
-
-
-def _black_image(transform: Transform) -> Tensor:
-    return apply_transform(transform, Image.new("RGB", (224, 224))).unsqueeze(0)

@@ -16,7 +16,7 @@ from rollout.metrics import (
     ranking_precision,
     target_share,
 )
-from rollout.models import Model
+from rollout.model import Model
 from rollout.scenes import CLASSES, Scene, SceneDataset
 
 UNSEEN_SEED = 20_000  # training counts its seeds from 0

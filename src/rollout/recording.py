@@ -7,8 +7,10 @@ from torch import Tensor
 
 from rollout.layouts import read_readout
 from rollout.methods import METHODS, Settings, check_method
-from rollout.models import ImageSource, Model, record_images
-from rollout.record import AttentionRecord, BlockSequence, Gradients, Score
+from rollout.model import ImageSource, Model
+from rollout.models import record_images
+from rollout.record import AttentionRecord, Gradients, Score
+from rollout.sequences import BlockSequence
 from rollout.tokens import TokenLayout
 
 

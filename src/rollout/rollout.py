@@ -18,7 +18,7 @@ from rollout.fusion import (
     fuse_head_groups,
     select_blocks,
 )
-from rollout.record import BlockSequence
+from rollout.sequences import BlockSequence
 
 
 def attention_rollout(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rollout.contrast import match_entropy
 from rollout.metrics import mass_on_object
-from rollout.models import Model
+from rollout.model import Model
 from rollout.recording import Recording, record_model
 from rollout.samples import load_coverage, sample_path
 from rollout.sweeps import sweep

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from rollout.canvas import COLOUR_MAPS
 from rollout.explorer_frame import Frame, Panel, grid_frame, main_frame
 from rollout.explorer_sources import Sources
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.plots import new_figure
 
 

@@ -5,7 +5,7 @@ from itertools import product
 
 from rollout.fusion import HeadFusion
 from rollout.methods import METHODS, Settings, check_method
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.recording import Recording, record_model
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from rollout.fusion import HeadFusion
 from rollout.methods import METHODS, Settings
 from rollout.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.recording import Recording
 from rollout.sweep_inputs import check_axes, record_targets
 from rollout.swept import swept_rollout

@@ -18,7 +18,7 @@ from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion
 from rollout.hooks import record_attention
 from rollout.labels import class_index
 from rollout.layouts import declared_pooling, read_layout, read_readout
-from rollout.models import Model
+from rollout.model import Model
 from rollout.published import (
     published_attention_rollout,
     published_gradient_rollout,

@@ -26,7 +26,7 @@ from rollout.explorer_sources import Sources
 from rollout.explorer_status import StatusLine
 from rollout.explorer_text import described, shares_table
 from rollout.explorer_view import View, as_code
-from rollout.models import ImageSource, Model
+from rollout.model import ImageSource, Model
 from rollout.static_view import frame_png, plot_frame
 
 MAP, GRID, CODE = range(3)
