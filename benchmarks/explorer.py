@@ -11,6 +11,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server
 
 MOVES = 40
+SINGLE, STEADY = 400, 150  # milliseconds from one painted picture to the next move
 CANVAS = ".rollout-canvas canvas"
 # From an event of the given kind to the frame after the canvas shows something else: the number of
 # the frame that Python sent, or the patch that is traced.
@@ -75,7 +77,7 @@ def main() -> None:
 
 HOW = f"""\
 `python benchmarks/explorer.py`: JupyterLab and headless Chromium on the same machine, {MOVES} moves
-each, one every 150 ms. From the event in the page to the frame after the canvas was painted with
+each. From the event in the page to the frame after the canvas was painted with
 the answer; milliseconds. "One gradient rollout" is `explain` of the prepared image in the same
 kernel. A first hover fetches the maps of all patches; the others are painted from them. Targets
 hold for the demo model on an idle machine; the weights of the other are random. The empty request
@@ -87,7 +89,9 @@ def measure(lab: Lab, folder: Path, name: str) -> list[tuple[str, ...]]:
     rows = []
     for method in ("attention_rollout", "gradient_rollout"):
         page = open_explorer(lab, folder, name, method)
-        rows.append(row("slider to picture", name, method, slide(page), "median 60, 90 % 100"))
+        for rest in (SINGLE, STEADY):
+            what = f"slider to picture, every {rest} ms"
+            rows.append(row(what, name, method, slide(page, rest), "median 60, 90 % 100"))
         rows.append(row("hover a patch", name, method, hover(page), "median 40"))
     rows.append(row("empty request", name, "", empty(page), "-"))
     took, rollouts = choose_targets(lab, page)
@@ -112,12 +116,14 @@ def open_explorer(lab: Lab, folder: Path, name: str, method: str) -> Any:
     return page
 
 
-def timed(page: Any, kind: str, act: Callable[[], None], shown: str = "number") -> float:
+def timed(
+    page: Any, kind: str, act: Callable[[], None], shown: str = "number", rest: int = 150
+) -> float:
     """Milliseconds from the event to the painted answer."""
     page.evaluate(WATCH, [kind, shown])
     act()
     took = page.evaluate("() => window.took")
-    page.wait_for_timeout(150)  # a hand rests, too; and what is beside the picture is drawn
+    page.wait_for_timeout(rest)  # what is beside the picture is drawn meanwhile
     return took
 
 
@@ -126,10 +132,11 @@ def empty(page: Any) -> list[float]:
     return [page.evaluate(EMPTY) for _ in range(MOVES)]
 
 
-def slide(page: Any) -> list[float]:
+def slide(page: Any, rest: int) -> list[float]:
     handle = page.locator(".widget-slider", has=page.get_by_text("discard", exact=True))
     handle.locator(".noUi-handle").focus()
-    return [timed(page, "keydown", lambda: page.keyboard.press("ArrowRight")) for _ in range(MOVES)]
+    press = partial(page.keyboard.press, "ArrowRight")
+    return [timed(page, "keydown", press, rest=rest) for _ in range(MOVES)]
 
 
 def hover(page: Any) -> list[float]:

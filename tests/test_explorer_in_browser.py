@@ -209,6 +209,7 @@ def test_play_steps_through_the_blocks(lab, page):
     lab.screenshot(page, "explorer_play")
     wait_until(lab, page, "explorer.view.settings.end_block == 5")
     wait_until(lab, page, "explorer.view.settings.end_block is None")
+    wait_until(lab, page, "not explorer.controls.play.playing")
 
 
 def test_a_bad_file_is_a_sentence_and_a_good_one_is_shown(lab, page, tmp_path):
