@@ -44,7 +44,11 @@ def test_run_all_runs_every_cell(path, lab, tmp_path):
 
 def test_make_lab_opens_the_first_notebook():
     dry = subprocess.run(
-        ["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "lab"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     command = dry.stdout.strip().splitlines()[-1]
     assert "fetchNews" in dry.stdout, "JupyterLab asks whether it may fetch news"

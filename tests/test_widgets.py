@@ -20,10 +20,11 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from traitlets import HasTraits
 
-from rollout import explain, explore, load_model, open_widgets, wrap_model
-from rollout.explorer_frame import grid_frame, main_frame
-from rollout.explorer_session import MOST_TARGETS, Kept, open_session
-from rollout.explorer_view import View, as_code, as_keywords, from_keywords
+from rollout import explain, explore, load_model, wrap_model
+from rollout.explorer import open_widgets
+from rollout.explorer.frame import grid_frame, main_frame
+from rollout.explorer.session import MOST_TARGETS, Kept, open_session
+from rollout.explorer.view import View, as_code, as_keywords, from_keywords
 from rollout.methods import Settings
 from rollout.metrics import mass_on_object
 from rollout.recording import record_model

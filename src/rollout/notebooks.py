@@ -86,10 +86,11 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def stamp(notebook: NotebookNode) -> dict[str, str]:
     """Hashes of all that a notebook's outputs come from: its code, this package, its data."""
     code = (cell.source.encode() for cell in code_cells(notebook))
+    package = sorted(path for kind in ("py", "js", "css") for path in _PACKAGE.rglob(f"*.{kind}"))
     data = [DATA / "models" / "demo.safetensors", *sorted((DATA / "samples").glob("*_*"))]
     return {
         "code": _hash(code),
-        "package": _hash(file.read_bytes() for file in sorted(_PACKAGE.glob("*.*"))),
+        "package": _hash(file.read_bytes() for file in package),
         "data": _hash(file.read_bytes() for file in data),
     }
 

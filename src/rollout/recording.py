@@ -60,6 +60,11 @@ class Recording:
             )
         return self._gradients[key]
 
+    def forget(self, most: int) -> None:
+        """Drop the gradients of all targets once they are more than `most`, to free memory."""
+        if len(self._gradients) > most:
+            self._gradients.clear()
+
     def readout(
         self, settings: Settings, method: str = "attention_rollout", target: Tensor | None = None
     ) -> Tensor:

@@ -13,21 +13,21 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from rollout import open_widgets
-from rollout.canvas import MapCanvas
-from rollout.copy_text import CopyText
-from rollout.explorer_controls import Controls
-from rollout.explorer_curve import as_svg, sweep_curve
-from rollout.explorer_events import Events
-from rollout.explorer_frame import Frame, Patch, grid_frame, main_frame, traces
-from rollout.explorer_save import save_view
-from rollout.explorer_session import Kept, Session
-from rollout.explorer_sources import Sources
-from rollout.explorer_status import StatusLine
-from rollout.explorer_text import described, shares_table
-from rollout.explorer_view import View, as_code
+from rollout.explorer import open_widgets
+from rollout.explorer.canvas import MapCanvas
+from rollout.explorer.controls import Controls
+from rollout.explorer.copy_text import CopyText
+from rollout.explorer.curve import as_svg, sweep_curve
+from rollout.explorer.events import Events
+from rollout.explorer.frame import Frame, Patch, grid_frame, main_frame, traces
+from rollout.explorer.save import save_view
+from rollout.explorer.session import Kept, Session
+from rollout.explorer.sources import Sources
+from rollout.explorer.static_view import frame_png, plot_frame
+from rollout.explorer.status import StatusLine
+from rollout.explorer.text import described, shares_table
+from rollout.explorer.view import View, as_code
 from rollout.model import ImageSource, Model
-from rollout.static_view import frame_png, plot_frame
 
 MAP, GRID, CODE = range(3)
 GRID_HEIGHT = 540  # pixels, for all blocks

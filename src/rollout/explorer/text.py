@@ -3,9 +3,9 @@
 import html
 from collections.abc import Mapping
 
-from rollout.explorer_frame import blind_to_class
-from rollout.explorer_session import Session
-from rollout.explorer_view import View
+from rollout.explorer.frame import blind_to_class
+from rollout.explorer.session import Session
+from rollout.explorer.view import View
 from rollout.methods import METHODS
 
 LONGEST = 600  # characters of a message

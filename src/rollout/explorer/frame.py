@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explorer_session import Session
-from rollout.explorer_view import View
+from rollout.explorer.session import Session
+from rollout.explorer.view import View
 from rollout.methods import METHODS
 
 Patch = tuple[int, int]

@@ -196,13 +196,11 @@ class Session:
         return fused[::-1]
 
     def _index(self, target: int | None) -> Tensor | None:
-        """The target as recordings take it. Each target's gradients stay with the recording, so
-        after many it is replaced by one that has none."""
+        """The target as recordings take it."""
         if target is None:
             return self.recording.predicted
         index = torch.tensor([target], device=self.recording.record.logits.device)
-        if len(self.recording._gradients) > MOST_TARGETS:
-            self.recording = replace(self.recording, _gradients={})
+        self.recording.forget(MOST_TARGETS)
         return index
 
     def grid(self, method: str, target: int | None, settings: Settings) -> np.ndarray:

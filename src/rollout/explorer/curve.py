@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explorer_session import CHAINED, Kept, Session
-from rollout.explorer_view import View
+from rollout.explorer.session import CHAINED, Kept, Session
+from rollout.explorer.view import View
 from rollout.sweeps import sweep
 
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)

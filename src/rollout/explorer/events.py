@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rollout.explorer_frame import Patch
+from rollout.explorer.frame import Patch
 from rollout.methods import Settings
 
 if TYPE_CHECKING:

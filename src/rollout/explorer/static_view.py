@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rollout.canvas import COLOUR_MAPS
-from rollout.explorer_frame import Frame, Panel, grid_frame, main_frame
-from rollout.explorer_sources import Sources
+from rollout.explorer.canvas import COLOUR_MAPS
+from rollout.explorer.frame import Frame, Panel, grid_frame, main_frame
+from rollout.explorer.sources import Sources
 from rollout.model import ImageSource, Model
 from rollout.plots import new_figure
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from rollout.explorer_session import Session, open_session
-from rollout.explorer_view import View, from_keywords
+from rollout.explorer.session import Session, open_session
+from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
 from rollout.images import load_image
 from rollout.model import ImageSource, Model

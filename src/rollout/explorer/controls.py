@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import ipywidgets as widgets
 
-from rollout.class_list import ClassList
-from rollout.explorer_session import Session
-from rollout.explorer_view import View
+from rollout.explorer.class_list import ClassList
+from rollout.explorer.session import Session
+from rollout.explorer.view import View
 from rollout.fusion import HEAD_FUSIONS
 from rollout.methods import METHODS, Settings
 

@@ -16,7 +16,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from rollout.explorer_frame import Frame, Panel
+from rollout.explorer.frame import Frame, Panel
 
 COLOUR_MAPS = ("inferno", "RdBu_r")  # of maps, and of differences: red speaks for the target
 _HERE = Path(__file__).parent

@@ -4,9 +4,9 @@ import html
 
 import ipywidgets as widgets
 
-from rollout.explorer_session import Session
-from rollout.explorer_text import busy, line, problem
-from rollout.explorer_view import View
+from rollout.explorer.session import Session
+from rollout.explorer.text import busy, line, problem
+from rollout.explorer.view import View
 from rollout.methods import METHODS
 
 

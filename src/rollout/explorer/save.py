@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rollout.explorer_view import View, as_keywords
+from rollout.explorer.view import View, as_keywords
 from rollout.files import whole_file
 
 KINDS = (".png", ".pdf", ".json")

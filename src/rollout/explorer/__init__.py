@@ -1,0 +1,1 @@
+"""The parts of the explorer; `rollout.widgets.explore` puts them together."""
