@@ -22,6 +22,7 @@ from traitlets import HasTraits
 
 from rollout import explain, explore, load_model, wrap_model
 from rollout.explorer import open_widgets
+from rollout.explorer.controls import short_names
 from rollout.explorer.frame import grid_frame, main_frame
 from rollout.explorer.session import MOST_TARGETS, Kept, open_session
 from rollout.explorer.view import View, as_code, as_keywords, from_keywords
@@ -526,3 +527,9 @@ def test_a_widget_that_is_used_after_its_end_says_so(explorer):
 def test_the_recording_is_that_of_the_image(explorer, demo):
     fresh = record_model(demo, sample_path(SCENE))
     torch.testing.assert_close(explorer.session.recording.record.logits, fresh.record.logits)
+
+
+def test_the_dropdown_shows_a_file_by_its_name():
+    named = short_names(["scene_cat_dog", "../runs/07_explorer/uploads/mine.png"])
+    assert [shown for shown, _ in named] == ["scene_cat_dog", "mine.png"]
+    assert named[1][1] == "../runs/07_explorer/uploads/mine.png"

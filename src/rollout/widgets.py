@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from rollout.explorer import open_widgets
 from rollout.explorer.canvas import MapCanvas
-from rollout.explorer.controls import Controls
+from rollout.explorer.controls import Controls, short_names
 from rollout.explorer.copy_text import CopyText
 from rollout.explorer.curve import as_svg, sweep_curve
 from rollout.explorer.events import Events
@@ -120,7 +120,7 @@ class Explorer(widgets.VBox):
     def upload(self, name: str, content: bytes) -> None:
         image = self._sources.add_upload(name, content)
         with self.controls.setting():
-            self.controls.image.options = self._sources.images
+            self.controls.image.options = short_names(self._sources.images)
         self.load(self.view.model, image)
 
     def _enter(self, session: Session, view: View, frame: Frame) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import ipywidgets as widgets
 
@@ -21,14 +22,23 @@ MODELS = (
     "vit_small_patch14_dinov2",
 )
 ALL_HEADS = -1  # a dropdown takes None for "nothing chosen"
-_WIDE = {"layout": {"width": "100%"}, "style": {"description_width": "62px"}}
+# A dropdown with a long name in it must not push its neighbour out of the row.
+_WIDE = {
+    "layout": {"width": "100%", "min_width": "0"},
+    "style": {"description_width": "62px"},
+}
+
+
+def short_names(images: Sequence[str]) -> list[tuple[str, str]]:
+    """What the dropdown shows of each image, a file's name without its folder, and the image."""
+    return [(Path(image).name, image) for image in images]
 
 
 class Controls:
     """One widget for each knob, and which of them decide a view."""
 
     def __init__(self, images: Sequence[str], model: str) -> None:
-        self.image = widgets.Dropdown(options=list(images), description="image", **_WIDE)
+        self.image = widgets.Dropdown(options=short_names(images), description="image", **_WIDE)
         self.upload = widgets.FileUpload(
             multiple=False, tooltip="upload an image file", layout={"flex": "0 0 118px"}
         )
