@@ -533,3 +533,13 @@ def test_the_dropdown_shows_a_file_by_its_name():
     named = short_names(["scene_cat_dog", "../runs/07_explorer/uploads/mine.png"])
     assert [shown for shown, _ in named] == ["scene_cat_dog", "mine.png"]
     assert named[1][1] == "../runs/07_explorer/uploads/mine.png"
+
+
+def test_a_model_without_a_classifier_opens_on_attention_rollout():
+    tower = wrap_model(small_vit(num_classes=0), image_size=(32, 48), name="tower")
+    explorer = explore(tower, SCENE)
+    assert (explorer.view.method, explorer.view.target) == ("attention_rollout", None)
+    assert explorer.canvas.maps
+    explorer.controls.method.value = "gradient_rollout"
+    assert "has no classifier" in explorer.status.value
+    explorer.close()

@@ -48,7 +48,8 @@ class Sources:
             for name in ("target", "rival")
             if keywords.get(name) is not None
         }
-        given = {"target": session.predicted, **keywords, **chosen}
+        method = "gradient_rollout" if session.model.num_classes else "attention_rollout"
+        given = {"method": method, "target": session.predicted, **keywords, **chosen}
         return session, from_keywords(names[1], names[0], self.given(*names), given)
 
     def session(self, model: str, image: str) -> Session:
