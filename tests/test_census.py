@@ -9,7 +9,14 @@ import pytest
 import timm
 from pandas.testing import assert_frame_equal
 
-from rollout.census import by_family, examine, read_census, take_census, write_census
+from rollout.census import (
+    by_family,
+    different,
+    examine,
+    read_census,
+    take_census,
+    write_census,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +83,15 @@ def test_the_table_is_what_the_code_says_now(table, tmp_path):
     """The whole census: some minutes on two cores."""
     path = write_census(take_census(timm.list_models()), tmp_path / "census.csv")
     assert_frame_equal(read_census(path), table)
+
+
+def test_what_differs_between_two_tables_is_named(table):
+    changed, gone, came = table.index[3], table.index[0], "vit_of_tomorrow"
+    after = table.drop(index=gone)
+    after.loc[changed, "blocks"] += 1
+    after.loc[came] = after.loc[changed]
+    assert different(table, table) == []
+    assert set(different(table, after)) == {changed, gone, came}
 
 
 @pytest.mark.parametrize("name", ["vit_large_patch14_reg4_dinov2", "swin_base_patch4_window7_224"])

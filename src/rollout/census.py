@@ -104,6 +104,12 @@ def by_family(census: pd.DataFrame) -> pd.DataFrame:
     return counts.sort_values(["explained", "refused"], ascending=False)
 
 
+def different(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """The architectures whose rows are not the same in both tables, new and missing ones too."""
+    names = after.index.union(before.index)
+    return list(names[(before.reindex(names) != after.reindex(names)).any(axis=1)])
+
+
 def write_census(findings: Iterable[Finding], path: Path = TABLE) -> Path:
     table = pd.DataFrame([asdict(finding) for finding in findings])
     with whole_file(path) as partial:
@@ -112,11 +118,14 @@ def write_census(findings: Iterable[Finding], path: Path = TABLE) -> Path:
 
 
 def main() -> None:
-    """Examine everything and write the table anew."""
+    """Examine everything, write the table anew and say what is different."""
+    before = read_census()
     names = timm.list_models()
     findings = tqdm(take_census(names), total=len(names), unit="architecture", desc="census")
     write_census(findings)
-    print(by_family(read_census()).sum().to_string())
+    census = read_census()
+    print(by_family(census).sum().to_string())
+    print(f"different from the table before: {', '.join(different(before, census)) or 'none'}")
 
 
 def _one_thread() -> None:

@@ -4,7 +4,6 @@ The slider is a still picture wherever no widget can be shown.
 """
 
 import base64
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rollout.files import whole_file
+from rollout.plots import figure_png
 
 
 class PictureSlider(ipywidgets.VBox):
@@ -31,8 +31,8 @@ class PictureSlider(ipywidgets.VBox):
     """
 
     def __init__(self, pictures: Mapping[str, Figure], *, name: str, still: Figure) -> None:
-        self.pictures = {label: _png(figure) for label, figure in pictures.items()}
-        self.still = _png(still)
+        self.pictures = {label: figure_png(figure) for label, figure in pictures.items()}
+        self.still = figure_png(still)
         self.slider = ipywidgets.SelectionSlider(
             options=list(self.pictures),
             description=name,
@@ -68,9 +68,3 @@ def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
-    return file.getvalue()

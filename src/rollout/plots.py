@@ -5,6 +5,7 @@ colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -94,6 +95,13 @@ def new_figure(
     )
     plt.close(figure)
     return figure, axes
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The bytes of a PNG file, the same for the same figure: without the versions of libraries."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def plot_explanation(explanation: "Explanation") -> Figure:

@@ -43,13 +43,8 @@ def attention_rollout(
     Returns:
         (batch, query, key), or (batch, key) with a readout; rows are non-negative and sum to 1.
     """
-    check_head_fusion(head_fusion)
     blocks = select_blocks(attentions, start_block)
-    fused = (
-        fuse_head_groups((attention for (attention,) in groups), head_fusion)
-        for groups in blocks_last_first(blocks)
-    )
-    return _chain((_non_negative(block) for block in fused), discard_ratio, readout)
+    return _chain(fused_last_first(blocks, None, head_fusion), discard_ratio, readout)
 
 
 def gradient_rollout(
@@ -71,15 +66,27 @@ def gradient_rollout(
     Returns:
         (batch, query, key), or (batch, key) with a readout; rows are non-negative and sum to 1.
     """
-    check_head_fusion(head_fusion)
+    check_as_many(attentions, gradients)
+    blocks = select_blocks(attentions, start_block), select_blocks(gradients, start_block)
+    return _chain(fused_last_first(*blocks, head_fusion), discard_ratio, readout)
+
+
+def check_as_many(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     if len(attentions) != len(gradients):
         raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    blocks = select_blocks(attentions, start_block), select_blocks(gradients, start_block)
-    fused = (
-        fuse_head_groups((attention * gradient for attention, gradient in groups), head_fusion)
-        for groups in blocks_last_first(*blocks)
-    )
-    return _chain((block.clamp(min=0) for block in fused), discard_ratio, readout)
+
+
+def fused_last_first(
+    attentions: Sequence[Tensor], gradients: Sequence[Tensor] | None, head_fusion: HeadFusion
+) -> Iterator[Tensor]:
+    """What is chained, (batch, query, key) of each block, last block first.
+
+    It is the fused attention, or with gradients the positive part of fused attention x gradient.
+    """
+    check_head_fusion(head_fusion)
+    for groups in entries_last_first(attentions, gradients):
+        fused = fuse_head_groups(groups, head_fusion)
+        yield _non_negative(fused) if gradients is None else fused.clamp(min=0)
 
 
 def _non_negative(fused: Tensor) -> Tensor:
@@ -92,7 +99,19 @@ def _non_negative(fused: Tensor) -> Tensor:
     return fused
 
 
-def blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
+def entries_last_first(
+    attentions: Sequence[Tensor], gradients: Sequence[Tensor] | None
+) -> Iterator[Iterable[Tensor]]:
+    """Block by block what is fused, (batch, heads, query, key), a few heads at a time."""
+    if gradients is None:
+        for groups in _blocks_last_first(attentions):
+            yield (attention for (attention,) in groups)
+    else:
+        for groups in _blocks_last_first(attentions, gradients):
+            yield (attention * gradient for attention, gradient in groups)
+
+
+def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
     """Block by block what the sequences hold, a few heads at a time where all can compute it so."""
     lazy = [blocks for blocks in sequences if isinstance(blocks, BlockSequence)]
     for index in reversed(range(len(sequences[0]))):

@@ -18,7 +18,7 @@ from rollout.fusion import (
     discard_below,
     select_blocks,
 )
-from rollout.rollout import blocks_last_first, through_block
+from rollout.rollout import check_as_many, entries_last_first, through_block
 
 
 def swept_rollout(
@@ -42,8 +42,10 @@ def swept_rollout(
         check_head_fusion(head_fusion)
     for discard_ratio in discard_ratios:
         check_discard_ratio(discard_ratio)
+    if gradients is not None:
+        check_as_many(attentions, gradients)
     rows: list[list[Tensor | None]] = [[None for _ in discard_ratios] for _ in head_fusions]
-    for groups in _entries_last_first(select_blocks(attentions), gradients):
+    for groups in entries_last_first(select_blocks(attentions), gradients):
         fused = fuse_each_way(groups, head_fusions)
         if gradients is not None:
             fused = [matrix.clamp(min=0) for matrix in fused]
@@ -52,20 +54,6 @@ def swept_rollout(
                 of_fusion[place] = through_block(of_fusion[place], kept, readout)
     finished = [torch.cat([row for row in of_fusion if row is not None], 1) for of_fusion in rows]
     return torch.stack(finished).transpose(1, 2)  # from (fusions, batch, ratios, key)
-
-
-def _entries_last_first(
-    attentions: Sequence[Tensor], gradients: Sequence[Tensor] | None
-) -> Iterator[Iterable[Tensor]]:
-    """Block by block what is fused, a few heads at a time."""
-    if gradients is None:
-        for groups in blocks_last_first(attentions):
-            yield (attention for (attention,) in groups)
-    elif len(gradients) != len(attentions):
-        raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    else:
-        for groups in blocks_last_first(attentions, gradients):
-            yield (attention * gradient for attention, gradient in groups)
 
 
 def fuse_each_way(groups: Iterable[Tensor], head_fusions: Sequence[HeadFusion]) -> list[Tensor]:

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from rollout.flow import attention_flow
-from rollout.fusion import discard_lowest, fuse_head_groups
+from rollout.fusion import discard_lowest
 from rollout.methods import METHODS, Settings, check_method
 from rollout.metrics import mass_on_object, patch_coverage
 from rollout.model import ImageSource, Model
 from rollout.recording import Recording, record_model
-from rollout.rollout import attention_rollout, blocks_last_first
+from rollout.rollout import attention_rollout, fused_last_first
 
 # Methods whose blocks are fused and discarded before anything else, and what is done then.
 CHAINED = {
@@ -97,7 +97,8 @@ class Session:
     @property
     def predicted(self) -> int | None:
         """The class of the highest logit; None without a classifier."""
-        return int(self.logits.argmax()) if self.model.num_classes else None
+        predicted = self.recording.predicted
+        return None if predicted is None else int(predicted)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -182,18 +183,7 @@ class Session:
         """The matrix of every block, (1, query, key), first block first."""
         whole = Settings(head_fusion=settings.head_fusion, head=settings.head)
         attentions, gradients = self.recording.parts(method, self._index(target), whole)
-        if gradients is None:
-            fused = [
-                fuse_head_groups((attention for (attention,) in groups), whole.head_fusion)
-                for groups in blocks_last_first(attentions)
-            ]
-        else:
-            fused = [
-                fuse_head_groups((a * gradient for a, gradient in groups), whole.head_fusion)
-                for groups in blocks_last_first(attentions, gradients)
-            ]
-            fused = [matrix.clamp(min=0) for matrix in fused]
-        return fused[::-1]
+        return list(fused_last_first(attentions, gradients, whole.head_fusion))[::-1]
 
     def _index(self, target: int | None) -> Tensor | None:
         """The target as recordings take it."""

@@ -24,7 +24,7 @@ class Sources:
     """
 
     def __init__(self, model: Model | str, image: ImageSource, folder: Path) -> None:
-        self._given_model = None if isinstance(model, str) else model
+        self._given_models = {} if isinstance(model, str) else {model.name: model}
         self.first_model = model if isinstance(model, str) else model.name
         self._given_image = None if isinstance(image, str | Path) else image
         self.first_image = str(image) if isinstance(image, str | Path) else GIVEN_IMAGE
@@ -62,7 +62,7 @@ class Sources:
 
     def given(self, model: str, image: str) -> frozenset[str]:
         """What code cannot name: see `View.given`."""
-        names = {"model"} if self._is_given(model) else set()
+        names = {"model"} if model in self._given_models else set()
         return frozenset(names | ({"image"} if image == GIVEN_IMAGE else set()))
 
     def add_upload(self, name: str, content: bytes) -> str:
@@ -83,14 +83,11 @@ class Sources:
         return str(path)
 
     def _model(self, name: str) -> Model:
-        if self._given_model is not None and self._is_given(name):
-            return self._given_model
+        if name in self._given_models:
+            return self._given_models[name]
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = name, load_model(name)
         return self._loaded[1]
-
-    def _is_given(self, name: str) -> bool:
-        return self._given_model is not None and name == self.first_model
 
     def _image(self, name: str) -> tuple[ImageSource, dict]:
         """The image and its answer key."""

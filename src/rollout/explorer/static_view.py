@@ -1,6 +1,5 @@
 """A frame of the explorer as a figure, for files and for pages without a browser behind them."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rollout.explorer.canvas import COLOUR_MAPS
 from rollout.explorer.frame import Frame, Panel, grid_frame, main_frame
 from rollout.explorer.sources import Sources
 from rollout.model import ImageSource, Model
-from rollout.plots import new_figure
+from rollout.plots import figure_png, new_figure
 
 
 def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
@@ -46,9 +45,7 @@ def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
 
 
 def frame_png(frame: Frame, picture: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    plot_frame(frame, picture).savefig(stream, format="png", dpi=100)
-    return stream.getvalue()
+    return figure_png(plot_frame(frame, picture))
 
 
 def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> None:
