@@ -337,7 +337,7 @@ def test_blocks_may_come_a_few_heads_at_a_time(monkeypatch):
         ({"targets": [7]}, r"class index must be in \[0, 6\], got 7"),
         ({"start_block": 3}, "start_block must be in"),
         (
-            {"targets": ["dog"], "coverage": {"dog": torch.rand(6, 4)}},
+            {"targets": ["dog"], "coverage": {"dog": torch.ones(6, 4)}},
             r"coverage must be \(4, 6\), .* got \(6, 4\)",
         ),
     ],

@@ -99,7 +99,7 @@ def _order_statistic(entries: Tensor, index: int) -> Tensor:
     if entries.device.type == "cpu" and entries.dtype in (torch.float32, torch.float64):
         selected = [_select(row, index) for row in entries.detach().numpy()]
         return torch.from_numpy(np.array(selected))
-    return entries.kthvalue(index + 1, dim=1).values
+    return entries.sort(dim=1).values[:, index]  # on a GPU far faster than kthvalue
 
 
 def _select(row: np.ndarray, index: int) -> np.floating:

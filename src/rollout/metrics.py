@@ -84,7 +84,10 @@ def rank_correlation(saliency_map: Tensor, other: Tensor) -> Tensor:
     NaN where a map is the same everywhere.
     """
     _same_shape(saliency_map, other)
-    ranks = [torch.from_numpy(rankdata(maps.flatten(1), axis=1)) for maps in (saliency_map, other)]
+    ranks = [
+        torch.from_numpy(rankdata(maps.flatten(1).double(), axis=1))
+        for maps in (saliency_map, other)
+    ]
     one, two = (rank - rank.mean(dim=1, keepdim=True) for rank in ranks)
     return (one * two).sum(dim=1) / (one.square().sum(dim=1) * two.square().sum(dim=1)).sqrt()
 
