@@ -227,6 +227,17 @@ def test_a_bad_file_is_a_sentence_and_a_good_one_is_shown(lab, page, tmp_path):
     assert status(page).count() == 0 and pixels(page) != still
 
 
+def test_a_file_too_large_for_one_message_arrives(lab, page, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2200, 2000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size > 12_000_000  # the server's limit is 10 MB
+    choose_file(page, tmp_path / "large.png")
+    wait_until(lab, page, "explorer.view.image.endswith('large.png')")
+    arrived = "__import__('pathlib').Path(explorer.view.image).stat().st_size"
+    assert lab.ask(page, arrived) == (tmp_path / "large.png").stat().st_size
+    assert status(page).count() == 0
+
+
 def test_a_model_that_is_not_there_is_a_sentence(lab, page):
     field = page.get_by_label("model")
     field.fill("vit_nonsense")

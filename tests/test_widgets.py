@@ -1,7 +1,6 @@
 """The explorer without a browser: its maps are those of `explain`, and it never breaks."""
 
 import base64
-import datetime
 import gc
 import io
 import json
@@ -54,14 +53,13 @@ def explorer(demo, tmp_path):
     made.close()
 
 
-def uploaded(name, content):
-    return {
-        "name": name,
-        "type": "",
-        "size": len(content),
-        "content": memoryview(content),
-        "last_modified": datetime.datetime(2026, 1, 1),
-    }
+def upload(explorer, name, content, slices=1):
+    """What the browser sends of a file."""
+    size = -(-len(content) // slices)
+    for index in range(slices):
+        message = {"name": name, "index": index, "total": slices}
+        part = memoryview(content)[index * size : (index + 1) * size]
+        explorer.controls.upload._handle_custom_msg(message, [part])
 
 
 def problem(explorer):
@@ -416,15 +414,17 @@ def test_what_cannot_be_done_is_a_sentence_and_changes_nothing(explorer):
     mistakes = [
         (controls.model, "no_such_network", "unknown model"),
         (controls.model, "swin_tiny_patch4_window7_224", ""),
-        (controls.upload, (uploaded("notes.txt", b"no image"),), "notes.txt is not an image"),
-        (controls.upload, (uploaded("cut.png", sample_path(SCENE).read_bytes()[:900]),), "cut.png"),
+        ("notes.txt", b"no image", "notes.txt is not an image"),
+        ("cut.png", sample_path(SCENE).read_bytes()[:900], "cut.png"),
     ]
-    for control, value, words in mistakes:
-        control.value = value
-        assert problem(explorer) and words in explorer.status.value, control
+    for what, value, words in mistakes:
+        if isinstance(what, str):
+            upload(explorer, what, value)
+        else:
+            what.value = value
+        assert problem(explorer) and words in explorer.status.value, what
         assert (explorer.view, explorer.canvas.maps) == (view, maps)
         assert (controls.model.value, controls.image.value) == ("demo", SCENE)
-        assert not controls.upload.value
     controls.discard_ratio.value = 0.5
     assert not problem(explorer) and explorer.view.settings.discard_ratio == 0.5
 
@@ -462,7 +462,7 @@ def test_any_picture_can_be_uploaded(explorer, name):
     stream = io.BytesIO()
     kind = Image.registered_extensions()[Path(name).suffix]
     Image.new(mode, size).save(stream, kind, **options)
-    explorer.controls.upload.value = (uploaded(f"../{name}", stream.getvalue()),)
+    upload(explorer, f"../{name}", stream.getvalue(), slices=3)
     assert not problem(explorer), explorer.status.value
     path = explorer.output_folder / "uploads" / name
     assert explorer.view.image == str(path) and path.read_bytes() == stream.getvalue()
@@ -470,6 +470,15 @@ def test_any_picture_can_be_uploaded(explorer, name):
     exec(explorer.code, {"model": explorer.session.model}, names)
     found = explorer.session.relevance("gradient_rollout", explorer.view.target, Settings())
     np.testing.assert_allclose(names["explanation"].map[0].numpy(), found, rtol=1e-6)
+
+
+def test_a_transfer_that_broke_off_does_not_spoil_the_next(explorer):
+    content = sample_path("photo_cat").read_bytes()
+    send = explorer.controls.upload._handle_custom_msg
+    send({"name": "lost.png", "index": 0, "total": 3}, [memoryview(content)[:900]])
+    assert not problem(explorer) and explorer.view.image == SCENE
+    upload(explorer, "mine.jpg", content, slices=2)
+    assert not problem(explorer) and explorer.view.image.endswith("mine.jpg")
 
 
 def test_a_network_without_a_classifier(tmp_path):

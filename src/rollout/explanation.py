@@ -79,11 +79,11 @@ class Explanation:
         return resized.squeeze(1).numpy()
 
     def title(self, index: int = 0) -> str:
-        """Method, target and probability, such as "gradient rollout: dog (98 %)"."""
+        """Method, target and probability, such as "gradient rollout: dog (98%)"."""
         method = METHODS[self.method].title
         if self.labels is None or self.probability is None:
             return method
-        return f"{method}: {self.labels[index]} ({self.probability[index]:.0%})"
+        return f"{method}: {self.labels[index]} ({as_percent(self.probability[index].item())})"
 
     def plot(self) -> "Figure":
         """Each image beside its overlay, with a colour bar: a matplotlib figure."""
@@ -96,6 +96,13 @@ class Explanation:
         with whole_file(path) as partial:
             self.plot().savefig(partial, dpi=150)
         return Path(path)
+
+
+def as_percent(probability: float) -> str:
+    """For people, such as 98%, 2.3% or <0.1%."""
+    if probability < 0.001:
+        return "<0.1%"
+    return f"{probability:.0%}" if probability >= 0.1 else f"{probability:.1%}"
 
 
 def explain(

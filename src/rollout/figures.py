@@ -7,6 +7,7 @@ small, can be read in a diff, and holds all that `explain` needs to compute the 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _OF_A_ROW = ("method", "target", *_ALWAYS_SAID)
 def write_figure(
     figure: Figure, path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str
 ) -> Path:
-    """Save a figure as PNG, without the date and versions that would make it differ each time.
+    """Save a figure as PNG.
 
     Args:
         path: of the picture; the data goes beside it, under the same name with .json.
@@ -36,7 +37,7 @@ def write_figure(
         image: a name for `sample_path`.
     """
     with whole_file(path) as partial:
-        figure.savefig(partial, dpi=100, metadata={"Software": None})
+        partial.write_bytes(figure_png(figure))
     return _write_data(path, panels, model, image)
 
 
@@ -44,6 +45,13 @@ def write_overlay(explanation: Explanation, path: str | Path, *, model: str, ima
     """`save_overlay`, the look of vit-explain, with its data; arguments as in `write_figure`."""
     save_overlay(explanation, path)
     return _write_data(path, {explanation.title(): explanation}, model, image)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The bytes of a PNG file, the same for the same figure: without the date and versions."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def read_figure(path: str | Path) -> list[dict[str, Any]]:

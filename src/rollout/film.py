@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rollout.figures import figure_png
 from rollout.files import whole_file
-from rollout.plots import figure_png
 
 
 class PictureSlider(ipywidgets.VBox):

@@ -5,7 +5,6 @@ colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look
 """
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -44,27 +43,29 @@ def plot_overlay(
     ax: Axes,
     title: str = "",
     vmax: float | None = None,
-    opacity: float = 0.6,
+    opacity: float = 0.8,
     unit: str | None = None,
 ) -> Axes:
-    """The map in colour over the greyed image.
+    """The map in colour over the greyed and dimmed image, which shows where the map is low.
 
     Args:
         picture: (height, width, 3) in [0, 1].
         saliency_map: (rows, columns) of any size; it is stretched over the picture, so that patch
             borders fall where the network cut the image.
         vmax: the value shown brightest; give panels that are compared the same one.
+        opacity: of the map where it is brightest; where it is 0 it hides nothing.
         unit: what the values mean; draws a colour bar with it.
     """
     height, width = picture.shape[:2]
-    grey = 0.5 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
+    vmax = vmax if vmax is not None else float(saliency_map.max()) or 1.0
     image = ax.imshow(
         saliency_map,
         cmap=COLOUR_MAP,
         vmin=0,
-        vmax=vmax if vmax is not None else float(saliency_map.max()) or 1.0,
-        alpha=opacity,
+        vmax=vmax,
+        alpha=opacity * np.sqrt(np.clip(saliency_map / vmax, 0, 1)),
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="bilinear",
     )
@@ -95,13 +96,6 @@ def new_figure(
     )
     plt.close(figure)
     return figure, axes
-
-
-def figure_png(figure: Figure) -> bytes:
-    """The bytes of a PNG file, the same for the same figure: without the versions of libraries."""
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
-    return stream.getvalue()
 
 
 def plot_explanation(explanation: "Explanation") -> Figure:

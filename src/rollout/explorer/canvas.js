@@ -1,4 +1,5 @@
 // Paints the panels of a frame: each a map coloured by the table, over the greyed image or alone.
+// An overlay looks as `plot_overlay` in plots.py draws it.
 // Python decides what is shown; here are only colours, pixels and the pointer.
 
 const TITLE = 22, BAR = 44, GAP = 14, LABEL = 62;
@@ -62,12 +63,15 @@ function layOut(frame, picture, width, largest) {
 }
 
 function colourMap(frame, index, scratch) {
-  const { low, high, colours } = frame.panels[index];
+  const { low, high, colours, over } = frame.panels[index];
   const image = new ImageData(frame.columns, frame.rows);
   for (let patch = 0; patch < frame.patches; patch++) {
-    const share = (frame.values[index * frame.patches + patch] - low) / (high - low);
-    const level = 768 * colours + 3 * Math.max(0, Math.min(255, Math.round(255 * share)));
-    image.data.set([frame.table[level], frame.table[level + 1], frame.table[level + 2], 255], 4 * patch);
+    const value = frame.values[index * frame.patches + patch];
+    const share = Math.max(0, Math.min(1, (value - low) / (high - low)));
+    const level = 768 * colours + 3 * Math.round(255 * share);
+    // Over the image a low value hides nothing.
+    const opaque = over ? frame.opacity * Math.sqrt(share) : 1;
+    image.data.set([...frame.table.subarray(level, level + 3), 255 * opaque], 4 * patch);
   }
   scratch.width = frame.columns; scratch.height = frame.rows;
   scratch.getContext("2d").putImageData(image, 0, 0);
@@ -77,10 +81,8 @@ function paintPanel(pen, frame, index, box, grey, scratch) {
   const panel = frame.panels[index];
   colourMap(frame, index, scratch);
   if (panel.over) pen.drawImage(grey, box.x, box.y, box.width, box.height);
-  pen.globalAlpha = panel.over ? frame.opacity : 1;
   pen.imageSmoothingEnabled = panel.over;  // alone, a patch is a patch
   pen.drawImage(scratch, box.x, box.y, box.width, box.height);
-  pen.globalAlpha = 1;
   pen.imageSmoothingEnabled = true;
 }
 
@@ -92,7 +94,9 @@ function outline(pen, frame, box, patch, colour) {
 }
 
 function paintBar(pen, frame, index, box, ink) {
-  const { low, high, colours, unit } = frame.panels[index], y = box.y + box.height + 6;
+  const panel = frame.panels[index], { colours, unit } = panel, y = box.y + box.height + 6;
+  // As `Frame.bar`: one bar for panels of many scales has shares.
+  const [low, high] = frame.rowLabels.length && !frame.shared ? [0, 1] : [panel.low, panel.high];
   for (let x = 0; x < box.width; x++) {
     const level = 768 * colours + 3 * Math.floor(256 * x / box.width);
     pen.fillStyle = `rgb(${frame.table.slice(level, level + 3).join()})`;
@@ -109,12 +113,18 @@ function paintBar(pen, frame, index, box, ink) {
 const short = value => value === 0 ? "0" : Math.abs(value) >= 0.001 && Math.abs(value) < 1000
   ? String(+value.toPrecision(2)) : value.toExponential(1);
 
+function fitting(pen, text, width) {
+  if (pen.measureText(text).width <= width) return text;
+  while (text && pen.measureText(text + "\u2026").width > width) text = text.slice(0, -1);
+  return text + "\u2026";
+}
+
 function paintText(pen, frame, places, ink) {
   pen.fillStyle = ink; pen.font = "13px sans-serif"; pen.textBaseline = "alphabetic";
   if (!places.labelled) {
     pen.textAlign = "left";
-    frame.panels.forEach((panel, index) =>
-      pen.fillText(panel.title, places.boxes[index].x, places.boxes[index].y - 7, places.boxes[index].width));
+    frame.panels.forEach((panel, index) => {
+      const box = places.boxes[index]; pen.fillText(fitting(pen, panel.title, box.width), box.x, box.y - 7); });
     return;
   }
   pen.font = "11px sans-serif"; pen.textAlign = "center";
@@ -132,7 +142,7 @@ function greyed(image) {
   pen.drawImage(image, 0, 0);
   const pixels = pen.getImageData(0, 0, canvas.width, canvas.height), data = pixels.data;
   for (let at = 0; at < data.length; at += 4)
-    data[at] = data[at + 1] = data[at + 2] = 102 + 0.2 * (data[at] + data[at + 1] + data[at + 2]);
+    data[at] = data[at + 1] = data[at + 2] = 26 + (data[at] + data[at + 1] + data[at + 2]) / 6;
   pen.putImageData(pixels, 0, 0);
   return canvas;
 }

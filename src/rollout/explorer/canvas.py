@@ -67,7 +67,7 @@ class MapCanvas(anywidget.AnyWidget):
     frame = traitlets.Dict().tag(sync=True)
     traces = traitlets.Bytes().tag(sync=True)
     traced = traitlets.Int(0).tag(sync=True)
-    opacity = traitlets.Float(0.65).tag(sync=True)
+    opacity = traitlets.Float(0.8).tag(sync=True)
     follow = traitlets.Bool(True).tag(sync=True)
     largest = traitlets.Int(400).tag(sync=True)  # side of a panel, in pixels
     pointer = traitlets.Dict().tag(sync=True, echo_update=False)

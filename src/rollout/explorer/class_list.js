@@ -1,7 +1,7 @@
 // The classes by probability, under a field to search them. A click asks for a target, "vs" for a
 // class to compare it with; Python decides and marks what is shown.
 
-const MOST_ROWS = 60;
+const MOST_ROWS = 60, IN_SIGHT = 5;
 
 function floats(bytes) {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
@@ -27,13 +27,19 @@ function render({ model, el }) {
   function ask(wanted) {
     model.set("wanted", { ...wanted, number: 1 + (model.get("wanted").number || 0) });
     model.save_changes();
+    if (search.value) { search.value = ""; list.scrollTop = 0; }
+    paint();
   }
 
+  // What is shown stays in sight, however unlikely it is.
   function found() {
     const labels = model.get("labels"), logits = floats(model.get("logits"));
     const query = search.value.trim().toLowerCase();
-    return [...labels.keys()].filter(index => !query || matches(labels[index], index, query))
-      .sort((one, two) => logits[two] - logits[one]);
+    const all = [...labels.keys()].sort((one, two) => logits[two] - logits[one]);
+    if (query) return all.filter(index => matches(labels[index], index, query));
+    const shown = [model.get("target"), model.get("rival")];
+    const far = shown.filter(index => all.indexOf(index) >= IN_SIGHT);
+    return [...far, ...all.filter(index => !far.includes(index))];
   }
 
   function row(index, labels, probabilities, logits) {
@@ -67,7 +73,7 @@ function render({ model, el }) {
   search.onkeydown = event => {
     event.stopPropagation();  // the notebook has shortcuts on plain letters
     if (event.key === "Escape") { search.value = ""; paint(); }
-    if (event.key === "Enter" && found().length) { ask({ target: found()[0] }); search.value = ""; paint(); }
+    if (event.key === "Enter" && search.value.trim() && found().length) ask({ target: found()[0] });
   };
   const changes = "change:labels change:probabilities change:logits change:target change:rival";
   model.on(changes, paint);

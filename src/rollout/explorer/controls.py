@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from rollout.explorer.class_list import ClassList
 from rollout.explorer.session import Session
+from rollout.explorer.upload import UploadButton
 from rollout.explorer.view import View
 from rollout.fusion import HEAD_FUSIONS
 from rollout.methods import METHODS, Settings
@@ -39,9 +40,7 @@ class Controls:
 
     def __init__(self, images: Sequence[str], model: str) -> None:
         self.image = widgets.Dropdown(options=short_names(images), description="image", **_WIDE)
-        self.upload = widgets.FileUpload(
-            multiple=False, tooltip="upload an image file", layout={"flex": "0 0 118px"}
-        )
+        self.upload = UploadButton(layout={"flex": "0 0 118px"})
         self.model = widgets.Combobox(
             value=model,
             options=list(dict.fromkeys((model, *MODELS))),

@@ -21,7 +21,7 @@ class Events:
             knob.observe(self._on_knob, "value")
         controls.image.observe(self._on_source, "value")
         controls.model.observe(self._on_source, "value")
-        controls.upload.observe(self._on_upload, "value")
+        controls.upload.received = self._on_upload
         controls.classes.observe(self._on_class, "wanted")
         controls.play.observe(self._on_play, "value")
         controls.follow.observe(lambda _: explorer.attempt(explorer.set_follow), "value")
@@ -75,12 +75,8 @@ class Events:
             model, image = self._controls.model.value.strip(), self._controls.image.value
             self._explorer.attempt(partial(self._explorer.load, model, image))
 
-    def _on_upload(self, change: Any) -> None:
-        for file in change["new"]:
-            content = bytes(file["content"])
-            self._explorer.attempt(partial(self._explorer.upload, file["name"], content))
-            with self._controls.setting():  # the same file may come again
-                self._controls.upload.value = ()
+    def _on_upload(self, name: str, content: bytes) -> None:
+        self._explorer.attempt(partial(self._explorer.upload, name, content))
 
     def _reset(self) -> None:
         view = self._explorer.view

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rollout.explanation import as_percent
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 from rollout.methods import METHODS
@@ -55,6 +56,11 @@ class Frame:
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
 
+    def bar(self, panel: Panel) -> tuple[float, float]:
+        """Where the panel's bar begins and ends; one bar for panels of many scales has shares."""
+        common = not self.row_labels or self.shared
+        return (panel.low, panel.high) if common else (0.0, 1.0)
+
 
 def main_frame(session: Session, view: View, hover: Patch | None = None) -> Frame:
     """Overlay and bare map; with a rival both overlays and their difference.
@@ -75,7 +81,7 @@ def main_frame(session: Session, view: View, hover: Patch | None = None) -> Fram
         panels.append(replace(panels[0], title=_bare_title(maps[0], shown), over=False))
     else:
         difference = maps[0] - maps[1]
-        names = " minus ".join(session.label(target) for target in targets)
+        names = " minus ".join(_name(session, target) for target in targets)
         high = highs[0] if view.shared_scale else _high(np.abs(difference), shown)
         panels.append(Panel(names, difference, high, signed=True, unit="difference of the two"))
     return Frame(
@@ -97,8 +103,8 @@ def grid_frame(session: Session, view: View) -> Frame:
         Panel(f"block {place // heads + 1}, head {place % heads + 1}", values, high, over=True)
         for place, (values, high) in enumerate(zip(maps, _highs(maps, view), strict=True))
     ]
-    if view.shared_scale:
-        panels[-1] = replace(panels[-1], unit=unit_of(view))
+    unit = unit_of(view) if view.shared_scale else "part of the panel's highest"
+    panels[-1] = replace(panels[-1], unit=unit)
     return Frame(
         tuple(panels),
         heads,
@@ -139,7 +145,12 @@ def _title(session: Session, view: View, target: int | None) -> str:
     method = METHODS[view.method].title
     if target is None or not METHODS[view.method].gradients:
         return method
-    return f"{method}: {session.label(target)} ({session.probabilities[target]:.0%})"
+    return f"{method}: {_name(session, target)} ({as_percent(session.probabilities[target])})"
+
+
+def _name(session: Session, target: int | None) -> str:
+    """The first of the synonyms that ImageNet's labels list."""
+    return session.label(target).split(",")[0]
 
 
 def _bare_title(values: np.ndarray, view: View) -> str:

@@ -13,8 +13,9 @@ from matplotlib.patches import Rectangle
 from rollout.explorer.canvas import COLOUR_MAPS
 from rollout.explorer.frame import Frame, Panel, grid_frame, main_frame
 from rollout.explorer.sources import Sources
+from rollout.figures import figure_png
 from rollout.model import ImageSource, Model
-from rollout.plots import figure_png, new_figure
+from rollout.plots import new_figure, plot_overlay
 
 
 def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
@@ -50,23 +51,21 @@ def frame_png(frame: Frame, picture: np.ndarray) -> bytes:
 
 def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> None:
     height, width = picture.shape[:2]
-    extent = (0, width, height, 0)
     if panel.over:
-        grey = 0.4 + 0.6 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
-        ax.imshow(grey, extent=extent)
-    ax.imshow(
-        panel.values,
-        cmap=COLOUR_MAPS[panel.signed],
-        vmin=panel.low,
-        vmax=panel.high,
-        alpha=frame.opacity if panel.over else 1,
-        extent=extent,
-        interpolation="bilinear" if panel.over else "nearest",
-    )
+        plot_overlay(picture, panel.values, ax=ax, vmax=panel.high, opacity=frame.opacity)
+        ax.set_axis_on()
+    else:
+        ax.imshow(
+            panel.values,
+            cmap=COLOUR_MAPS[panel.signed],
+            vmin=panel.low,
+            vmax=panel.high,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
     if frame.patch is not None:
         rows, columns = panel.values.shape
         cell = width / columns, height / rows
-        corner = frame.patch[1] * cell[0], frame.patch[0] * cell[1]
+        corner = frame.patch[1] * cell[0] - 0.5, frame.patch[0] * cell[1] - 0.5
         ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="black", linewidth=2.5))
         ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="white", linewidth=1.2))
     if not frame.row_labels:
@@ -80,7 +79,7 @@ def _bars(figure: Figure, axes: np.ndarray, frame: Frame) -> None:
     """A bar under each panel with a unit; in the grid one for all."""
     for ax, panel in zip(axes.flat, frame.panels, strict=True):
         if panel.unit:
-            colours = ScalarMappable(Normalize(panel.low, panel.high), COLOUR_MAPS[panel.signed])
+            colours = ScalarMappable(Normalize(*frame.bar(panel)), COLOUR_MAPS[panel.signed])
             where = axes[-1] if frame.row_labels else ax
             bar = figure.colorbar(
                 colours, ax=where, location="bottom", label=panel.unit, fraction=0.05, pad=0.03

@@ -17,7 +17,7 @@ class View:
         model: its name.
         target, rival: class indices; the map is the target's, the rival is what it is compared
             with, None for neither.
-        opacity: of the map over the image, in [0, 1].
+        opacity: of the map over the image, where it is highest, in [0, 1].
         shared_scale: whether the maps beside each other share one scale.
         given: which of "model" and "image" only the caller of `explore` has, and code cannot name.
     """
@@ -28,7 +28,7 @@ class View:
     target: int | None = None
     rival: int | None = None
     settings: Settings = Settings()
-    opacity: float = 0.55
+    opacity: float = 0.8
     shared_scale: bool = True
     given: frozenset[str] = frozenset()
 
