@@ -9,9 +9,11 @@ from torch.testing import assert_close
 from torchvision import transforms
 
 from rollout import explain, load_model, wrap_model
+from rollout.explanation import as_percent
 from rollout.hooks import record_attention
 from rollout.methods import METHODS, Settings
 from rollout.plots import jet_overlay, plot_explanation, plot_maps, plot_scenes
+from rollout.recording import record_model
 from rollout.rollout import attention_rollout, gradient_rollout
 from rollout.samples import load_coverage, sample_path
 from rollout.scenes import SceneDataset
@@ -43,6 +45,22 @@ def test_every_method_gives_a_map_per_image(model, method):
         explanation.probability,
         explanation.logits.softmax(dim=1)[[0, 1], [1, 5]],
     )
+
+
+def test_what_a_cell_shows_of_a_result_is_a_line(model):
+    recording = record_model(model, IMAGES)
+    explanation = explain(model, IMAGES, target=["dog", 5])
+    assert "VisionTransformer, 4 x 6 patches" in repr(model) and "(2, 4, 6)" in repr(explanation)
+    assert "(batch, heads, query, key) = (2, " in repr(recording)
+    for shown in (model, recording, recording.record, explanation):
+        assert len(repr(shown)) < 400 and "\n" not in repr(shown), shown
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(0.984, "98%"), (0.0234, "2.3%"), (4e-5, "<0.1%"), (1.0, "100%")]
+)
+def test_small_probabilities_are_not_shown_as_none(probability, text):
+    assert as_percent(probability) == text
 
 
 @pytest.mark.parametrize("method", METHODS)

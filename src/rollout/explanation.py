@@ -72,6 +72,10 @@ class Explanation:
             pictures=model.pictures(recording.images),
         )
 
+    def __repr__(self) -> str:
+        titles = ", ".join(self.title(index) for index in range(len(self.map)))
+        return f"Explanation({titles}; map (batch, rows, columns) = {tuple(self.map.shape)})"
+
     def saliency_map(self, size: tuple[int, int] | None = None) -> "ndarray":
         """The maps at `size`, by default the image's, unscaled: (batch, height, width)."""
         height, width = size or self.pictures.shape[1:3]

@@ -45,6 +45,14 @@ class Model:
     multi_label: bool = False
     given_layout: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """One line, where the network's own would be hundreds; `describe` tells more."""
+        rows, columns = self.layout.grid_size
+        return (
+            f"Model({self.name}: {type(self.network).__name__}, {rows} x {columns} patches, "
+            f"{self.num_classes} classes, {self.device})"
+        )
+
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device

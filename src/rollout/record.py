@@ -1,7 +1,7 @@
 """What one forward pass left behind: each block's attention, and its gradient on request."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -47,8 +47,12 @@ class AttentionRecord:
     pooling: tuple[AttentionCall, ...] = ()
     maxima: Tensor | None = None
     pooled: bool = True
-    output: Any = field(default=None, repr=False)
-    answer: Tensor | None = field(default=None, repr=False)
+    output: Any = None
+    answer: Tensor | None = None
+
+    def __repr__(self) -> str:
+        shape = tuple(self.blocks[0].shape)
+        return f"AttentionRecord({len(self.blocks)} blocks; (batch, heads, query, key) = {shape})"
 
     @property
     def num_tokens(self) -> int:

@@ -29,7 +29,7 @@ class Recording:
     """
 
     model: Model
-    images: Tensor
+    images: Tensor = field(repr=False)
     record: AttentionRecord
     layout: TokenLayout
     keep_graph: bool = True

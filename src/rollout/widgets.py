@@ -30,7 +30,7 @@ from rollout.explorer.view import View, as_code
 from rollout.model import ImageSource, Model
 
 MAP, GRID, CODE = range(3)
-GRID_HEIGHT = 540  # pixels, for all blocks
+GRID_HEIGHT = 780  # pixels, for all blocks
 
 
 def explore(

@@ -15,7 +15,7 @@ class UploadButton(anywidget.AnyWidget):
     """
 
     _esm = (Path(__file__).parent / "upload.js").read_text()
-    _css = ".rollout-upload { width: 100%; margin: 2px; }"
+    _css = ".rollout-upload { width: calc(100% - 4px); margin: 2px; }"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
