@@ -142,6 +142,17 @@ def test_the_grid_has_each_block_and_head_alone(small):
     assert [panel.high for panel in own.panels] == [panel.values.max() for panel in own.panels]
 
 
+def test_a_map_that_is_0_does_not_set_the_scale_of_the_others(small, monkeypatch):
+    session, view = open_session(small, WIDE), View("w", "small", "attention_rollout", 0)
+    grid = session.grid(view.method, 0, view.settings).copy()
+    grid[1, 2] = 0
+    monkeypatch.setattr(session, "grid", lambda *_: grid)
+    assert {panel.high for panel in grid_frame(session, view).panels} == {float(grid.max())}
+    own = grid_frame(session, replace(view, shared_scale=False))
+    assert own.panels[5].high == 1 and own.panels[4].high == grid[1, 1].max()
+    assert own.bar(own.panels[-1]) == (0, 1)
+
+
 def test_two_targets_share_a_scale_and_their_difference_is_signed(demo):
     session = open_session(demo, sample_path(SCENE))
     frame = main_frame(session, View(SCENE, "demo", target=0, rival=1))

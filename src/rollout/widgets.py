@@ -200,9 +200,12 @@ class Explorer(widgets.VBox):
 
     def save(self) -> list[Path]:
         """Write the picture as PNG and PDF and the settings as JSON; returns the files."""
-        label = self._live.label(self.view.target)
+        self.status.busy("Drawing the picture ...")
+        label = self._live.short_label(self.view.target)
         files = save_view(self.figure(), self.view, label, self.output_folder)
-        self.status.say(f"Saved {files[0]}, and beside it {files[1].name} and {files[2].name}")
+        self.status.say(
+            f"Saved {files[0]}, and beside it the same as .pdf and its settings as .json"
+        )
         return files
 
     def close(self) -> None:

@@ -81,8 +81,8 @@ def main_frame(session: Session, view: View, hover: Patch | None = None) -> Fram
         panels.append(replace(panels[0], title=_bare_title(maps[0], shown), over=False))
     else:
         difference = maps[0] - maps[1]
-        names = " minus ".join(_name(session, target) for target in targets)
-        high = highs[0] if view.shared_scale else _high(np.abs(difference), shown)
+        names = " minus ".join(session.short_label(target) for target in targets)
+        high = highs[0] if view.shared_scale else _highs([np.abs(difference)], shown)[0]
         panels.append(Panel(names, difference, high, signed=True, unit="difference of the two"))
     return Frame(
         tuple(panels),
@@ -145,12 +145,8 @@ def _title(session: Session, view: View, target: int | None) -> str:
     method = METHODS[view.method].title
     if target is None or not METHODS[view.method].gradients:
         return method
-    return f"{method}: {_name(session, target)} ({as_percent(session.probabilities[target])})"
-
-
-def _name(session: Session, target: int | None) -> str:
-    """The first of the synonyms that ImageNet's labels list."""
-    return session.label(target).split(",")[0]
+    probability = as_percent(session.probabilities[target])
+    return f"{method}: {session.short_label(target)} ({probability})"
 
 
 def _bare_title(values: np.ndarray, view: View) -> str:
@@ -161,16 +157,14 @@ def _bare_title(values: np.ndarray, view: View) -> str:
 
 
 def _highs(maps: list[np.ndarray], view: View) -> list[float]:
-    highs = [_high(values, view) for values in maps]
-    return [max(highs)] * len(maps) if view.shared_scale else highs
-
-
-def _high(values: np.ndarray, view: View) -> float:
-    """The maximum; 1 for a map that is 0 everywhere, which then is dark.
+    """The maxima, or the one of all; 1 for maps that are 0 everywhere, which then are dark.
 
     A traced patch keeps much of itself and would leave all others dark, so it does not count.
     """
-    others = values.copy()
+    others = np.stack(maps)
     if view.settings.query is not None:
-        others[view.settings.query] = 0
-    return float(others.max()) or 1.0
+        others[:, *view.settings.query] = 0
+    highs = others.max(axis=(1, 2))
+    if view.shared_scale:
+        highs[:] = highs.max()
+    return [float(high) or 1.0 for high in highs]

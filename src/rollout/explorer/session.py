@@ -110,6 +110,10 @@ class Session:
     def label(self, target: int | None) -> str:
         return "" if target is None else self.model.label(target)
 
+    def short_label(self, target: int | None) -> str:
+        """The first of the synonyms that ImageNet's labels list."""
+        return self.label(target).split(",")[0]
+
     def picture(self) -> np.ndarray:
         """The image as the network saw it, (height, width, 3) in [0, 1]."""
         return self.model.pictures(self.recording.images)[0].numpy()
