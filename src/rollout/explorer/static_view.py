@@ -79,13 +79,14 @@ def _bars(figure: Figure, axes: np.ndarray, frame: Frame) -> None:
     """A bar under each panel with a unit; in the grid one for all."""
     for ax, panel in zip(axes.flat, frame.panels, strict=True):
         if panel.unit:
-            colours = ScalarMappable(Normalize(*frame.bar(panel)), COLOUR_MAPS[panel.signed])
-            where = axes[-1] if frame.row_labels else ax
+            low, high = frame.bar(panel)
+            colours = ScalarMappable(Normalize(low, high), COLOUR_MAPS[panel.signed])
+            where = {"ax": axes[-1], "aspect": 30} if frame.row_labels else {"ax": ax}
             bar = figure.colorbar(
-                colours, ax=where, location="bottom", label=panel.unit, fraction=0.05, pad=0.03
+                colours, **where, location="bottom", label=panel.unit, fraction=0.05, pad=0.03
             )
-            bar.ax.ticklabel_format(axis="x", scilimits=(-2, 3))
-            bar.ax.locator_params(nbins=4)
+            ticks = (low, (low + high) / 2, high)
+            bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
 
 
 def snapshot(model: Model | str, image: ImageSource, *, grid: bool = False, **view: Any) -> Figure:
