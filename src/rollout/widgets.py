@@ -89,9 +89,13 @@ class Explorer(widgets.VBox):
         self.tabs = widgets.Tab(
             [widgets.VBox([self.canvas, below]), self.grid_canvas, self.code_box],
             titles=["map", "blocks and heads", "code"],
-            layout={"flex": "1 1 auto", "min_width": "0"},
+            layout={"flex": "1 1 400px", "min_width": "0"},
         )
-        self._body = widgets.HBox([self.controls.column(), self.tabs], layout={"width": "100%"})
+        self._body = widgets.HBox(
+            [self.controls.column(), self.tabs],
+            # Where both do not fit beside each other, the picture is above the controls.
+            layout={"width": "100%", "flex_flow": "row wrap-reverse", "align_items": "flex-end"},
+        )
 
     # What is shown
 
