@@ -255,7 +255,7 @@ def test_cut_names_where_the_bottleneck_is():
     torch.testing.assert_close(ends.values[at_input], column_sums[at_input])
     torch.testing.assert_close(ends.values[~at_input], torch.ones_like(ends.values[~at_input]))
     token = int(at_input[0].long().argmax())
-    assert ends.describe_cut(token) == "input: 100% in block 0"
+    assert ends.describe_cut(token) == "input: 100% in block 1"
 
     shallow = attention_flow(random_attention("peaked", 2, 30))
     assert (shallow.cut == CUTS.index("between")).sum() > 30

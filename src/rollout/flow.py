@@ -67,9 +67,10 @@ class Flow:
         return binds
 
     def describe_cut(self, token: int, image: int = 0) -> str:
-        """One line on a token's bottleneck, such as "between: 80 % in block 1, 20 % in block 2"."""
+        """A token's bottleneck, such as "between: 80% in block 1, 20% in block 2"; block 1 is the
+        network's first."""
         severed = self.severed[image, token].tolist()
-        places = [f"block {self.start_block + block}" for block in range(len(severed) - 1)] + [
+        places = [f"block {self.start_block + block}" for block in range(1, len(severed))] + [
             "the readout"
         ]
         total = max(sum(severed), TOLERANCE)
