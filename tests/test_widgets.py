@@ -444,6 +444,7 @@ def test_a_method_that_cannot_be_done_is_a_sentence(explorer, small, tmp_path):
     explorer.controls.head_fusion.value = "max"
     explorer.controls.legacy.value = True
     assert "knows only head_fusion" in explorer.status.value
+    assert "untick the arithmetic" in explorer.status.value
     assert not explorer.controls.legacy.value and not explorer.view.settings.legacy
     wide = explore(small, WIDE, output_folder=tmp_path)
     wide.controls.legacy.value = True

@@ -113,7 +113,9 @@ class Recording:
     def _check_legacy(self, method: str) -> None:
         if METHODS[method].published is None:
             published = [name for name, one in METHODS.items() if one.published]
-            raise ValueError(f"vit-explain has {' and '.join(published)}, not {method}")
+            raise ValueError(
+                f"vit-explain has {' and '.join(published)}, not {method}; use legacy=False"
+            )
         if not self.layout.published:
             rows, columns = self.layout.grid_size
             raise ValueError(

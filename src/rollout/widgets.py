@@ -85,7 +85,8 @@ class Explorer(widgets.VBox):
         self.status = StatusLine()
         self.canvas, self.grid_canvas = MapCanvas(), MapCanvas(follow=False, largest=130)
         self.shares, self.curve, self.code_box = widgets.HTML(), widgets.HTML(), CopyText()
-        below = widgets.HBox([self.curve, self.shares], layout={"min_height": "116px"})
+        self.colours = widgets.Image(layout={"height": "100px", "margin": "10px 8px 0 0"})
+        below = widgets.HBox([self.colours, self.curve, self.shares])
         self.tabs = widgets.Tab(
             [widgets.VBox([self.canvas, below]), self.grid_canvas, self.code_box],
             titles=["map", "blocks and heads", "code"],
@@ -135,6 +136,7 @@ class Explorer(widgets.VBox):
         self.controls.fit(session)
         for canvas in (self.canvas, self.grid_canvas):
             canvas.show_picture(session.picture())
+        self.colours.value = self.canvas.picture
         self._paint(view, frame)
 
     def show(self, view: View) -> None:

@@ -162,7 +162,8 @@ function render({ model, el }) {
     if (over && model.get("follow")) frame = tracedFrom(model, frame, over.patch) || frame;
     const ratio = window.devicePixelRatio || 1;
     const ink = getComputedStyle(root).getPropertyValue("--jp-ui-font-color1").trim() || "#222";
-    places = layOut(frame, grey, width, model.get("largest"));
+    // On a small screen, what is below the picture stays in sight.
+    places = layOut(frame, grey, width, Math.min(model.get("largest"), 0.44 * innerHeight));
     const size = [Math.ceil(places.width * ratio), Math.ceil(places.height * ratio)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) {
       [canvas.width, canvas.height] = size;

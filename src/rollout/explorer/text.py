@@ -28,6 +28,7 @@ def busy(sentence: str) -> str:
 def problem(error: Exception) -> str:
     """An error as a sentence; what is not one of ours says its kind."""
     message = " ".join(str(error).split()) or "no message"
+    message = message.replace("use legacy=False", "untick the arithmetic of vit-explain")
     if not isinstance(error, ValueError | OSError | TypeError | RuntimeError):
         message = f"{type(error).__name__}: {message}"
     short = message if len(message) <= LONGEST else message[:LONGEST] + " ..."
