@@ -195,6 +195,9 @@ def test_the_grid_leads_to_a_block_and_head(lab, page):
     page.mouse.click(box["x"] + 62 + 40, box["y"] + 22 + 40)
     wait_until(lab, page, "explorer.view.settings.head == 0 and explorer.tabs.selected_index == 0")
     assert lab.ask(page, "explorer.controls.blocks.value") == [1, 1]
+    page.get_by_role("button", name="show all", exact=True).click()
+    wait_until(lab, page, "explorer.view.settings.head is None")
+    assert lab.ask(page, "explorer.controls.blocks.value") == [1, 6]
 
 
 def choose_file(page, path):

@@ -30,7 +30,6 @@ from rollout.explorer.view import View, as_code
 from rollout.model import ImageSource, Model
 
 MAP, GRID, CODE = range(3)
-GRID_HEIGHT = 780  # pixels, for all blocks
 
 
 def explore(
@@ -131,7 +130,6 @@ class Explorer(widgets.VBox):
     def _enter(self, session: Session, view: View, frame: Frame) -> None:
         self.session = session
         session.progress = self.status.progress
-        self.grid_canvas.largest = max(30, min(130, GRID_HEIGHT // session.num_blocks))
         self._curves = Kept(16)
         self.controls.fit(session)
         for canvas in (self.canvas, self.grid_canvas):

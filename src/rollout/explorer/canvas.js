@@ -42,6 +42,12 @@ function floats(bytes) {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 }
 
+// On a small screen all blocks, and what is below the map, stay in sight.
+function tallest(frame) {
+  const blocks = frame.rowLabels.length;
+  return blocks ? Math.max(48, 0.66 * innerHeight / blocks) : 0.44 * innerHeight;
+}
+
 // Where everything stands, in CSS pixels. Panels have the image's proportions.
 function layOut(frame, picture, width, largest) {
   const labelled = frame.rowLabels.length > 0;
@@ -162,8 +168,7 @@ function render({ model, el }) {
     if (over && model.get("follow")) frame = tracedFrom(model, frame, over.patch) || frame;
     const ratio = window.devicePixelRatio || 1;
     const ink = getComputedStyle(root).getPropertyValue("--jp-ui-font-color1").trim() || "#222";
-    // On a small screen, what is below the picture stays in sight.
-    places = layOut(frame, grey, width, Math.min(model.get("largest"), 0.44 * innerHeight));
+    places = layOut(frame, grey, width, Math.min(model.get("largest"), tallest(frame)));
     const size = [Math.ceil(places.width * ratio), Math.ceil(places.height * ratio)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) {
       [canvas.width, canvas.height] = size;

@@ -63,6 +63,9 @@ class Controls:
         self.blocks = widgets.IntRangeSlider(min=1, max=1, description="blocks", **_WIDE)
         self.play = widgets.Play(min=1, max=1, interval=700, show_repeat=False)
         self.head = widgets.Dropdown(description="head", **_WIDE)
+        self.whole = widgets.Button(
+            description="show all", tooltip="all blocks and heads", layout={"flex": "0 0 92px"}
+        )
         self.opacity = widgets.FloatSlider(min=0, max=1, step=0.05, description="opacity", **_WIDE)
         self.scale = widgets.ToggleButtons(
             options=[("shared", True), ("own", False)],
@@ -109,7 +112,7 @@ class Controls:
                 _labelled("fusion", self.head_fusion),
                 self.discard_ratio,
                 widgets.HBox([self.blocks, self.play], **row),
-                self.head,
+                widgets.HBox([self.head, self.whole], **row),
                 self.opacity,
                 _labelled("scale", self.scale),
                 widgets.HBox([self.legacy, self.follow], **row),

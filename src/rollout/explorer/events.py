@@ -25,6 +25,7 @@ class Events:
         controls.classes.observe(self._on_class, "wanted")
         controls.play.observe(self._on_play, "value")
         controls.follow.observe(lambda _: explorer.attempt(explorer.set_follow), "value")
+        controls.whole.on_click(lambda _: self._show_whole())
         controls.reset.on_click(lambda _: self._reset())
         controls.save.on_click(lambda _: explorer.attempt(explorer.save))
         explorer.canvas.observe(self._on_pointer, "pointer")
@@ -77,6 +78,10 @@ class Events:
 
     def _on_upload(self, name: str, content: bytes) -> None:
         self._explorer.attempt(partial(self._explorer.upload, name, content))
+
+    def _show_whole(self) -> None:
+        view = self._explorer.view
+        self._show(view.with_settings(start_block=0, end_block=None, head=None))
 
     def _reset(self) -> None:
         view = self._explorer.view
