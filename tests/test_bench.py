@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCH = Path(__file__).parents[1] / "benchmarks" / "bench.py"
 
@@ -31,3 +32,12 @@ def test_the_quick_table_is_complete():
         assert 0 < float(row[-3]) < 100
     assert "set VIT_EXPLAIN" in run.stdout
     assert "1 thread" in run.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_of_a_gpu_says_that_there_is_none():
+    run = subprocess.run(
+        [sys.executable, BENCH.with_name("gpu.py")], capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "torch finds no GPU here" in run.stderr
+    assert run.stdout == "" and "Traceback" not in run.stderr

@@ -63,6 +63,20 @@ def test_small_probabilities_are_not_shown_as_none(probability, text):
     assert as_percent(probability) == text
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("discard_ratio", [0.0, 0.9])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gpu_gives_the_maps_of_the_cpu(method, discard_ratio):
+    image = sample_path("scene_cat_dog")
+    here, there = (
+        explain(model, image, method=method, target="dog", discard_ratio=discard_ratio).map
+        for model in (load_model("demo", device=device) for device in ("cpu", "cuda"))
+    )
+    assert there.device.type == "cpu"
+    # A small difference in the attention can move an entry over the threshold of discarding.
+    assert_close(there, here, rtol=0, atol=1e-5 if discard_ratio == 0 else 5e-3)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_equals_its_images_one_by_one(model, method):
     together = explain(model, IMAGES, method=method, target=3).map
