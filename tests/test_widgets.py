@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -349,6 +350,24 @@ def test_a_class_is_explained_and_compared(explorer):
     assert not np.frombuffer(explorer.canvas.maps, "<f4").reshape(3, -1)[2].any()
     classes.wanted = {"rival": -1, "number": 4}
     assert explorer.view.rival is None
+
+
+def test_what_takes_long_is_announced_and_what_does_not_is_not(explorer):
+    said: list[str] = []
+    explorer.status.observe(lambda change: said.append(change["new"]), "value")
+    explorer.controls.image.value = "photo_cat"
+    assert "Running demo on photo_cat" in said[0] and "rollout-busy" not in said[-1]
+    said.clear()
+    assert explorer.session.slowest > 0
+    for slowest, busy in ((0.01, False), (10.0, True)):
+        explorer.session.slowest = slowest
+        explorer.controls.classes.wanted = {"target": 3 + busy, "number": busy}
+        assert any("Following" in sentence for sentence in said) == busy
+    said.clear()
+    explorer.controls.method.value = "attention_flow"
+    shares = [share for sentence in said for share in re.findall(r"patch: (\d+)%", sentence)]
+    assert "Solving the flow" in said[0] and len(shares) > 10 and shares[-1] == "100"
+    assert "rollout-busy" not in said[-1]
 
 
 @pytest.mark.parametrize("method", ["raw_attention", "attention_rollout", "gradient_rollout"])

@@ -8,6 +8,7 @@ repeats the last two, a step through the blocks or to another patch only the las
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,13 @@ class Session:
         recording: of one image.
         coverage: the answer key: label to the share of each patch, (rows, columns); {} without one.
         progress: is told the share that is done of a map that takes seconds.
+        slowest: seconds that the slowest map with gradients took so far.
     """
 
     recording: Recording
     coverage: Mapping[str, Tensor] = field(default_factory=dict)
     progress: Callable[[float], None] = lambda share: None
+    slowest: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         record = self.recording.record
@@ -123,7 +126,14 @@ class Session:
         check_method(method)
         followed = target if METHODS[method].gradients else None
         key = (method, followed, settings)
-        return self._maps.get(key, lambda: self._relevance(method, followed, settings))
+        return self._maps.get(key, lambda: self._timed(method, followed, settings))
+
+    def _timed(self, method: str, target: int | None, settings: Settings) -> np.ndarray:
+        start = perf_counter()
+        relevance = self._relevance(method, target, settings)
+        if METHODS[method].gradients:
+            self.slowest = max(self.slowest, perf_counter() - start)
+        return relevance
 
     def _relevance(self, method: str, target: int | None, settings: Settings) -> np.ndarray:
         index = self._index(target)

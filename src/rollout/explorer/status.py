@@ -9,6 +9,8 @@ from rollout.explorer.text import busy, line, problem
 from rollout.explorer.view import View
 from rollout.methods import METHODS
 
+NOTICED = 0.2  # seconds that a change may take before one asks oneself whether anything happens
+
 
 class StatusLine(widgets.HTML):
     """Two lines high, so that the picture below never moves."""
@@ -29,9 +31,9 @@ class StatusLine(widgets.HTML):
         self.busy(f"Solving the flow to every patch: {share:.0%}")
 
     def announce(self, session: Session, before: View, view: View) -> None:
-        """Where a change takes long enough to ask oneself whether anything happens."""
+        """Say what is being done where it takes long; a flash would only be in the way."""
         followed = {view.target, view.rival} - {before.target, before.rival, None}
         if view.method == "attention_flow":
             self.busy("Solving the flow to every patch ...")
-        elif METHODS[view.method].gradients and followed:
+        elif METHODS[view.method].gradients and followed and session.slowest > NOTICED:
             self.busy(f"Following {session.label(followed.pop())} back through the network ...")
