@@ -38,13 +38,13 @@ def write_figure(
     """
     with whole_file(path) as partial:
         partial.write_bytes(figure_png(figure))
-    return _write_data(path, panels, model, image)
+    return write_data(path, panels, model=model, image=image)
 
 
 def write_overlay(explanation: Explanation, path: str | Path, *, model: str, image: str) -> Path:
     """`save_overlay`, the look of vit-explain, with its data; arguments as in `write_figure`."""
     save_overlay(explanation, path)
-    return _write_data(path, {explanation.title(): explanation}, model, image)
+    return write_data(path, {explanation.title(): explanation}, model=model, image=image)
 
 
 def figure_png(figure: Figure) -> bytes:
@@ -52,6 +52,17 @@ def figure_png(figure: Figure) -> bytes:
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
     return stream.getvalue()
+
+
+def write_data(path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str) -> Path:
+    """Write the data behind a picture that is there already; arguments as in `write_figure`."""
+    entries = [
+        {"title": title, "model": model, "image": image, **_entry(shown)}
+        for title, shown in panels.items()
+    ]
+    with whole_file(Path(path).with_suffix(".json")) as partial:
+        partial.write_text(json.dumps({"panels": entries}, indent=1, default=_plain) + "\n")
+    return Path(path)
 
 
 def read_figure(path: str | Path) -> list[dict[str, Any]]:
@@ -71,16 +82,6 @@ def describe(panel: Mapping[str, Any]) -> str:
     words = [METHODS[knobs["method"]].title, knobs["head_fusion"]]
     words += [f"discard {knobs['discard_ratio']:g}"] + ["legacy"] * knobs.get("legacy", False)
     return ", ".join(words)
-
-
-def _write_data(path: str | Path, panels: Mapping[str, Shown], model: str, image: str) -> Path:
-    entries = [
-        {"title": title, "model": model, "image": image, **_entry(shown)}
-        for title, shown in panels.items()
-    ]
-    with whole_file(Path(path).with_suffix(".json")) as partial:
-        partial.write_text(json.dumps({"panels": entries}, indent=1, default=_plain) + "\n")
-    return Path(path)
 
 
 def _entry(shown: Shown) -> dict[str, Any]:
