@@ -14,17 +14,23 @@ function render({ model, el }) {
     button.replaceChildren(icon, ` ${text}`);
   };
   button.onclick = () => input.click();
-  input.onchange = async () => {
-    const file = input.files[0], total = Math.max(1, Math.ceil(file.size / SLICE));
-    button.disabled = true;
+  async function send(file) {
+    const total = Math.max(1, Math.ceil(file.size / SLICE));
     for (let index = 0; index < total; index++) {
       if (total > 1) say(`${Math.round(100 * index / total)} %`);
       const slice = await file.slice(index * SLICE, (index + 1) * SLICE).arrayBuffer();
       model.send({ name: file.name, index, total }, undefined, [slice]);
     }
-    input.value = "";  // the same file may come again
-    button.disabled = false;
-    say("Upload");
+  }
+  input.onchange = async () => {
+    button.disabled = true;
+    try {
+      for (const file of input.files) await send(file);
+    } finally {
+      input.value = "";  // the same file may come again
+      button.disabled = false;
+      say("Upload");
+    }
   };
   say("Upload");
   el.append(button);
