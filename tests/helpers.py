@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import timm
 import torch
@@ -29,6 +30,13 @@ def redraw(network: nn.Module, std: float = 0.3) -> nn.Module:
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=std)
     return network
+
+
+def bare_answer(network: nn.Module, images: Tensor) -> Tensor:
+    """What the network returns by itself, with frozen weights: for trainable ones torch takes other
+    kernels, even where no gradient is asked for, and on some processors they round otherwise."""
+    with torch.no_grad():
+        return deepcopy(network).requires_grad_(False)(images)
 
 
 @contextmanager

@@ -363,6 +363,7 @@ def test_what_takes_long_is_announced_and_what_does_not_is_not(explorer):
         explorer.session.slowest = slowest
         explorer.controls.classes.wanted = {"target": 3 + busy, "number": busy}
         assert any("Following" in sentence for sentence in said) == busy
+        assert explorer.controls.classes.answered == busy
     said.clear()
     explorer.controls.method.value = "attention_flow"
     shares = [share for sentence in said for share in re.findall(r"patch: (\d+)%", sentence)]

@@ -23,10 +23,12 @@ function render({ model, el }) {
   const search = element("input", "", "");
   search.type = "search"; search.placeholder = "search a class, by name or number";
   root.append(search, list); el.append(root);
+  let asked = null;  // the row that Python is at work for
 
   function ask(wanted) {
     model.set("wanted", { ...wanted, number: 1 + (model.get("wanted").number || 0) });
     model.save_changes();
+    asked = wanted.target ?? (wanted.rival < 0 ? model.get("rival") : wanted.rival);
     if (search.value) { search.value = ""; list.scrollTop = 0; }
     paint();
   }
@@ -46,6 +48,7 @@ function render({ model, el }) {
     const made = element("div", "row", ""), rival = index === model.get("rival");
     made.classList.toggle("target", index === model.get("target"));
     made.classList.toggle("rival", rival);
+    made.classList.toggle("asked", index === asked);
     made.title = `${index}: ${labels[index]}, logit ${logits[index].toFixed(2)}; click to explain this class`;
     const bar = element("span", "bar", "");
     bar.style.width = `${97 * probabilities[index]}%`;
@@ -76,9 +79,11 @@ function render({ model, el }) {
     if (event.key === "Enter" && search.value.trim() && found().length) ask({ target: found()[0] });
   };
   const changes = "change:labels change:probabilities change:logits change:target change:rival";
+  const answered = () => { asked = null; paint(); };
   model.on(changes, paint);
+  model.on("change:answered", answered);
   paint();
-  return () => model.off(changes, paint);
+  return () => { model.off(changes, paint); model.off("change:answered", answered); };
 }
 
 export default { render };

@@ -16,7 +16,8 @@ class ClassList(anywidget.AnyWidget):
         labels: one per class; sent when the model changes.
         probabilities, logits: float32, (classes,).
         target, rival: the classes that are shown; -1 for none.
-        wanted: what the user chose last, {"target": index} or {"rival": index or -1}.
+        wanted: what the user chose last, {"target": index} or {"rival": index or -1}, and a number.
+        answered: the number of the choice that was dealt with last; until then its row is marked.
     """
 
     _esm = (_HERE / "class_list.js").read_text()
@@ -27,6 +28,7 @@ class ClassList(anywidget.AnyWidget):
     target = traitlets.Int(-1).tag(sync=True)
     rival = traitlets.Int(-1).tag(sync=True)
     wanted = traitlets.Dict().tag(sync=True, echo_update=False)
+    answered = traitlets.Int(0).tag(sync=True)
 
     def show(self, labels: tuple[str, ...], probabilities: np.ndarray, logits: np.ndarray) -> None:
         """The classes of a new model or image."""

@@ -50,6 +50,7 @@ class Events:
         wanted, view = change["new"], self._explorer.view
         target, rival = wanted.get("target", view.target), wanted.get("rival", view.rival)
         self._show(replace(view, target=target, rival=None if rival in (-1, target) else rival))
+        self._controls.classes.answered = wanted.get("number", 0)
 
     def _on_pointer(self, _: Any) -> None:
         explorer = self._explorer
