@@ -156,6 +156,22 @@ def test_a_class_is_searched_and_two_are_compared(lab, page):
     )
 
 
+def test_the_chosen_class_stays_in_sight_and_is_marked_until_it_is_there(lab, page):
+    rows = page.locator(".rollout-classes .row")
+    least = lab.ask(page, "explorer.session.label(int(explorer.session.logits.argmin()))")
+    assert least not in rows.first.inner_text()
+    slowly = "lambda view, show=explorer.show: (__import__('time').sleep(1), show(view))"
+    lab.execute(page, f"explorer.show = {slowly}")
+    search = page.get_by_placeholder("search a class")
+    search.fill(least)
+    search.press("Enter")
+    page.locator(".rollout-classes .row.asked", has_text=least).wait_for()
+    wait_until(lab, page, f"explorer.session.label(explorer.view.target) == {least!r}")
+    page.wait_for_function("() => document.querySelector('.row.asked') === null")
+    assert search.input_value() == ""
+    assert rows.first.inner_text().startswith(least) and rows.count() == 12
+
+
 def test_a_patch_is_traced_by_hovering_and_pinned_by_a_click(lab, page):
     page.get_by_label("method").select_option("attention rollout")
     wait_until(lab, page, "explorer.view.method == 'attention_rollout'")

@@ -23,14 +23,13 @@ function render({ model, el }) {
   const search = element("input", "", "");
   search.type = "search"; search.placeholder = "search a class, by name or number";
   root.append(search, list); el.append(root);
-  let asked = null;  // the row that Python is at work for
 
   function ask(wanted) {
     model.set("wanted", { ...wanted, number: 1 + (model.get("wanted").number || 0) });
     model.save_changes();
-    asked = wanted.target ?? (wanted.rival < 0 ? model.get("rival") : wanted.rival);
-    if (search.value) { search.value = ""; list.scrollTop = 0; }
-    paint();
+    if (search.value) { search.value = ""; list.scrollTop = 0; paint(); }
+    const index = wanted.target ?? (wanted.rival < 0 ? model.get("rival") : wanted.rival);
+    list.querySelector(`[data-index="${index}"]`)?.classList.add("asked");
   }
 
   // What is shown stays in sight, however unlikely it is.
@@ -48,7 +47,6 @@ function render({ model, el }) {
     const made = element("div", "row", ""), rival = index === model.get("rival");
     made.classList.toggle("target", index === model.get("target"));
     made.classList.toggle("rival", rival);
-    made.classList.toggle("asked", index === asked);
     made.title = `${index}: ${labels[index]}, logit ${logits[index].toFixed(2)}; click to explain this class`;
     const bar = element("span", "bar", "");
     bar.style.width = `${97 * probabilities[index]}%`;
@@ -79,7 +77,7 @@ function render({ model, el }) {
     if (event.key === "Enter" && search.value.trim() && found().length) ask({ target: found()[0] });
   };
   const changes = "change:labels change:probabilities change:logits change:target change:rival";
-  const answered = () => { asked = null; paint(); };
+  const answered = () => list.querySelector(".asked")?.classList.remove("asked");
   model.on(changes, paint);
   model.on("change:answered", answered);
   paint();
