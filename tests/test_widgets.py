@@ -24,7 +24,9 @@ from rollout import explain, explore, load_model, wrap_model
 from rollout.explorer import open_widgets
 from rollout.explorer.controls import short_names
 from rollout.explorer.frame import grid_frame, main_frame
-from rollout.explorer.session import MOST_TARGETS, Kept, open_session
+from rollout.explorer.kept import Kept
+from rollout.explorer.session import MOST_TARGETS
+from rollout.explorer.sources import open_session
 from rollout.explorer.view import View, as_code, as_keywords, from_keywords
 from rollout.methods import Settings
 from rollout.metrics import mass_on_object

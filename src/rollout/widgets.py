@@ -20,8 +20,9 @@ from rollout.explorer.copy_text import CopyText
 from rollout.explorer.curve import as_svg, sweep_curve
 from rollout.explorer.events import Events
 from rollout.explorer.frame import Frame, Patch, grid_frame, main_frame, traces
+from rollout.explorer.kept import Kept
 from rollout.explorer.save import save_view
-from rollout.explorer.session import Kept, Session
+from rollout.explorer.session import Session
 from rollout.explorer.sources import Sources
 from rollout.explorer.static_view import frame_png, plot_frame
 from rollout.explorer.status import StatusLine

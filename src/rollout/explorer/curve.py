@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explorer.session import CHAINED, Kept, Session
+from rollout.explorer.kept import Kept
+from rollout.explorer.session import CHAINED, Session
 from rollout.explorer.view import View
 from rollout.sweeps import sweep
 

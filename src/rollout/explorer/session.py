@@ -5,23 +5,21 @@ fused, the lowest entries are discarded, the blocks are chained. A move of the d
 repeats the last two, a step through the blocks or to another patch only the last.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from rollout.explorer.kept import Kept
 from rollout.flow import attention_flow
 from rollout.fusion import discard_lowest
 from rollout.methods import METHODS, Settings, check_method
-from rollout.metrics import mass_on_object, patch_coverage
-from rollout.model import ImageSource, Model
-from rollout.recording import Recording, record_model
+from rollout.metrics import mass_on_object
+from rollout.model import Model
+from rollout.recording import Recording
 from rollout.rollout import attention_rollout, fused_last_first
 
 # Methods whose blocks are fused and discarded before anything else, and what is done then.
@@ -33,22 +31,6 @@ CHAINED = {
 MEMORY = 2**28  # bytes of fused matrices that a session keeps
 MOST_TRACED = 400  # patches, of which all maps go to the browser together: 640 kB
 MOST_TARGETS = 8  # whose gradients it keeps
-
-
-class Kept:
-    """Results by key; beyond `most`, what was used least recently goes."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._results: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        if key not in self._results:
-            self._results[key] = compute()
-        self._results.move_to_end(key)
-        while len(self._results) > self._most:
-            self._results.popitem(last=False)
-        return self._results[key]
 
 
 @dataclass
@@ -231,27 +213,3 @@ class Session:
             label: (mass_on_object(mass, covered[None]).item(), covered.mean().item())
             for label, covered in self.coverage.items()
         }
-
-
-def open_session(
-    model: Model, image: ImageSource, masks: Mapping[str, np.ndarray] | None = None
-) -> Session:
-    """Run the model once on one image.
-
-    Args:
-        masks: the answer key, label to (height, width) of bool on the image as it was given.
-    """
-    recording = record_model(model, image)
-    if len(recording.images) != 1:
-        raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
-    grid_size = recording.layout.grid_size
-    seen = {label: _as_seen(model, mask) for label, mask in (masks or {}).items()}
-    return Session(
-        recording, {label: patch_coverage(mask, grid_size)[0] for label, mask in seen.items()}
-    )
-
-
-def _as_seen(model: Model, mask: np.ndarray) -> Tensor:
-    """A mask cropped and resized as the model does it with images: (1, height, width) in [0, 1]."""
-    white = Image.fromarray(np.uint8(255 * mask)).convert("RGB")
-    return model.pictures(model.images(white)).mean(dim=-1)

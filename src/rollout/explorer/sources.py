@@ -1,14 +1,21 @@
 """Which model and which image the explorer shows, by the names that its controls have for them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rollout.explorer.session import Session, open_session
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
 from rollout.images import load_image
+from rollout.metrics import patch_coverage
 from rollout.model import ImageSource, Model
 from rollout.models import load_model
+from rollout.recording import record_model
 from rollout.samples import load_masks, sample_names, sample_path
 
 GIVEN_IMAGE = "the given image"
@@ -96,3 +103,27 @@ class Sources:
             return self._given_image, {}
         path = sample_path(name)
         return path, load_masks(path) if name in sample_names() else {}
+
+
+def open_session(
+    model: Model, image: ImageSource, masks: Mapping[str, np.ndarray] | None = None
+) -> Session:
+    """Run the model once on one image.
+
+    Args:
+        masks: the answer key, label to (height, width) of bool on the image as it was given.
+    """
+    recording = record_model(model, image)
+    if len(recording.images) != 1:
+        raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
+    grid_size = recording.layout.grid_size
+    seen = {label: _as_seen(model, mask) for label, mask in (masks or {}).items()}
+    return Session(
+        recording, {label: patch_coverage(mask, grid_size)[0] for label, mask in seen.items()}
+    )
+
+
+def _as_seen(model: Model, mask: np.ndarray) -> Tensor:
+    """A mask cropped and resized as the model does it with images: (1, height, width) in [0, 1]."""
+    white = Image.fromarray(np.uint8(255 * mask)).convert("RGB")
+    return model.pictures(model.images(white)).mean(dim=-1)
