@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from table import machine
+from table import machine, markdown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server
+from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server, write_notebook
 
+HEADER = ("what", "model", "method", "median", "90 %", "target")
 MOVES = 40
 SINGLE, STEADY = 400, 150  # milliseconds from one painted picture to the next move
 CANVAS = ".rollout-canvas canvas"
@@ -72,7 +72,7 @@ def main() -> None:
             if lab is None:
                 sys.exit(HOW_TO_GET_ONE)
             rows = [row for name in MODELS for row in measure(lab, Path(folder), name)]
-    print("\n\n".join(["# The explorer's latency", machine(), HOW, table(rows)]))
+    print("\n\n".join(["# The explorer's latency", machine(), HOW, markdown(HEADER, rows)]))
 
 
 HOW = f"""\
@@ -106,10 +106,7 @@ def open_explorer(lab: Lab, folder: Path, name: str, method: str) -> Any:
     lab.close_pages()
     model, options = MODELS[name]
     source = START.format(name=model, options=options, method=method) + "explorer"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / "explorer.ipynb")
-    page = lab.open(folder / "explorer.ipynb")
+    page = lab.open(write_notebook(folder / "explorer.ipynb", source))
     lab.run_all(page)
     page.locator(CANVAS).first.wait_for()
     page.wait_for_timeout(2000)  # whatever JupyterLab still does at its start
@@ -169,13 +166,6 @@ def choose_targets(lab: Lab, page: Any) -> tuple[list[float], list[float]]:
 def row(what: str, model: str, method: str, took: Sequence[float], target: str) -> tuple[str, ...]:
     middle, late = statistics.median(took), statistics.quantiles(took, n=10)[-1]
     return what, model, method.replace("_", " "), f"{middle:.0f}", f"{late:.0f}", target
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    header = ("what", "model", "method", "median", "90 %", "target")
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
-    lines.insert(1, "|" + "---|" * len(header))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

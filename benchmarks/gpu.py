@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 import works
 from measure import median_ratio
-from table import machine
+from table import machine, markdown
 from works import Call, Subject
 
 ROUNDS = 10
@@ -55,7 +55,8 @@ def seconds(call: Call) -> float:
 
 
 def mebibytes(call: Call) -> float:
-    """The peak beyond what is allocated now."""
+    """The peak beyond what is allocated now, once libraries have their lasting buffers."""
+    call()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -76,7 +77,7 @@ def rows() -> Iterator[tuple[str, ...]]:
 def _compare(subject: Subject, ours: str, theirs: str) -> tuple[str, ...]:
     times: dict[str, list[float]] = {ours: [], theirs: []}
     calls = {name: getattr(works, name)(subject) for name in times}
-    memory = {name: (call(), mebibytes(call))[1] for name, call in calls.items()}  # warmed up
+    memory = {name: mebibytes(call) for name, call in calls.items()}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             times[name].append(seconds(call))
@@ -90,10 +91,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here; benchmarks/bench.py measures on the CPU")
     header = ("model", "batch", "what", "ours", "against", "ratio of times")
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows())]
-    lines.insert(1, "|" + "---|" * len(header))
     gpu = f"- {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    print("\n\n".join(["# On a GPU", f"{machine()}\n{gpu}", HOW, "\n".join(lines)]))
+    print("\n\n".join(["# On a GPU", f"{machine()}\n{gpu}", HOW, markdown(header, rows())]))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 from rollout import explain, load_model
 from rollout.figures import write_data
 from rollout.samples import sample_path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server
+from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server, write_notebook
 
 PICTURE = Path(__file__).parents[1] / "figures" / "explorer.png"
 IMAGE, TARGET, RIVAL = "scene_cat_dog", "cat", "dog"
@@ -26,10 +24,8 @@ ROOM = "() => jupyterapp.commands.execute('application:toggle-left-area')"
 
 
 def photograph(lab: Lab, folder: Path) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / "explorer.ipynb")
-    page = lab.open(folder / "explorer.ipynb", width=1150, height=760)
+    notebook = write_notebook(folder / "explorer.ipynb", CELL)
+    page = lab.open(notebook, width=1150, height=760)
     page.evaluate(ROOM)
     lab.run_all(page)
     page.locator(".rollout-canvas canvas[data-number]").first.wait_for()

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -38,10 +38,8 @@ HEADER = ("what", "model", "ours", "against", "ratio", "target", "verdict")
 
 def report(rows: Sequence[Row], *, compared: bool) -> str:
     """The page: what was measured how and where, the table, and what was missed."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADER, *(row.cells() for row in rows))]
-    lines.insert(1, "|" + "---|" * len(HEADER))
     verdicts = [row.verdict for row in rows]
-    parts = ["# Benchmark", machine(), HOW, "\n".join(lines)]
+    parts = ["# Benchmark", machine(), HOW, markdown(HEADER, [row.cells() for row in rows])]
     if not compared:
         parts.append("Without vit-explain: set VIT_EXPLAIN to a checkout to compare with it.")
     reached, missed = verdicts.count("reached"), verdicts.count("MISSED")
@@ -56,6 +54,12 @@ interleaved rounds, ratios medians of each round's ratio. vit-explain runs uncha
 attention off. Forward + backward: parameters frozen, gradient down to the input. Memory is what is
 resident at the peak beyond weights and images; ratios per image are to batch 1, and 1.10 leaves
 room for noise."""
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
 def machine() -> str:

@@ -1,7 +1,7 @@
 """The slider through pictures in JupyterLab: a key press changes what is painted."""
 
-import nbformat
 import pytest
+from browser import write_notebook
 
 CODE = """
 from rollout.film import PictureSlider
@@ -17,11 +17,7 @@ SOURCE = "() => document.querySelector('.widget-image')?.src"
 
 @pytest.mark.slow
 def test_a_key_press_shows_the_next_picture(lab, tmp_path):
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [nbformat.v4.new_code_cell(CODE)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, tmp_path / "slider.ipynb")
-    page = lab.open(tmp_path / "slider.ipynb")
+    page = lab.open(write_notebook(tmp_path / "slider.ipynb", CODE))
     lab.run_all(page)
     image = page.locator(".widget-image")
     image.wait_for()

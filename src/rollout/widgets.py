@@ -1,7 +1,7 @@
 """The explorer: every knob of a map beside the map, for JupyterLab and any notebook front end.
 
 Only a new image, model or target runs the network; all else recomputes from what was recorded. A
-mistake is answered by a sentence above the picture, which is dimmed until it is right again.
+mistake is answered by a sentence above the picture, and everything else stays as it was.
 """
 
 import base64
