@@ -38,10 +38,10 @@ help:  ## List the targets
 demo figures: export OMP_NUM_THREADS := 1
 
 demo: $(STAMP)  ## Run the notebooks on the demo model; results under runs/demo/
-	@$(PY) -m rollout.batch $(NOTEBOOKS) --out runs/demo
+	@$(PY) -m rollout notebooks $(NOTEBOOKS) --out runs/demo
 
 figures: $(STAMP)  ## Rerun the committed notebooks, and with them the README's pictures
-	@$(PY) -m rollout.notebooks $(NOTEBOOKS) --figures figures
+	@$(PY) tools/rerun_notebooks.py $(NOTEBOOKS) --figures figures
 
 test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
 	$(PY) -m pytest $(ARGS)
@@ -58,7 +58,7 @@ bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain co
 	@$(PY) benchmarks/bench.py $(ARGS)
 
 census: $(STAMP)  ## Examine all of timm's architectures anew; writes data/models/census.csv
-	@$(PY) -m rollout.census
+	@$(PY) -m rollout.models.census
 
 lint: $(STAMP)  ## Check style and types only
 	$(PY) -m ruff check

@@ -50,7 +50,7 @@ EMPTY = """async () => {
 START = """
 import time, torch
 from rollout import explain, explore, load_model
-from rollout.samples import sample_path
+from rollout.demo.samples import sample_path
 model = load_model({name!r}{options})
 explorer = explore(model, "scene_cat_dog", method={method!r}, target=0)
 images = model.images(sample_path("scene_cat_dog"))

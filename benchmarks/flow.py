@@ -23,9 +23,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from rollout import attention_flow, load_model, record_attention
-from rollout.flow import CUTS
-from rollout.fusion import fuse_heads, transition
-from rollout.samples import sample_names, sample_path
+from rollout.demo.samples import sample_names, sample_path
+from rollout.maths.flow import CUTS
+from rollout.maths.fusion import fuse_heads, transition
 
 SETTINGS = [(blocks, sharpness) for blocks in (2, 4, 6, 12) for sharpness in (0.3, 1.0, 3.0, 5.0)]
 NETWORKX_SETTING = (12, 1.0)

@@ -19,7 +19,7 @@ from table import machine
 from works import Call, Subject
 
 from rollout import explain, sweep, wrap_model
-from rollout.sweeps import TENTHS
+from rollout.explanations.sweep import TENTHS
 
 RESULTS = Path(__file__).parent / "RESULTS_SWEEP.md"
 FUSIONS = ("mean", "max", "min")

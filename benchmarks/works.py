@@ -18,7 +18,7 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 
 from rollout import attention_rollout, gradient_rollout, record_attention, wrap_model
-from rollout.tokens import TokenLayout
+from rollout.maths.token_layout import TokenLayout
 
 MODELS = {
     "DeiT-Tiny": ("deit_tiny_patch16_224", {}),

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
+import nbformat
 import timm
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ def random_attention(
 ) -> Tensor:
     """Attention of one block, (batch, heads, tokens, tokens); a higher peak is more decided."""
     return (peak * torch.randn(batch, heads, tokens, tokens)).softmax(dim=-1)
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def small_vit(**options: object) -> nn.Module:
@@ -58,3 +63,12 @@ def condition(network: nn.Module) -> list[object]:
         for p in network.parameters()
     ]
     return [modules, flags, [buffer.float().sum().item() for buffer in network.buffers()]]
+
+
+def write_notebook(path: Path, *sources: str) -> Path:
+    """A notebook with a cell for each source, the first one tagged as parameters."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path

@@ -11,7 +11,7 @@ from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rollout.tokens import TokenLayout
+from rollout.maths.token_layout import TokenLayout
 
 THINGS = {index: f"thing {index}" for index in range(5)}
 TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}

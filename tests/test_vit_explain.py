@@ -10,8 +10,8 @@ from safetensors import safe_open
 from timm.models import VisionTransformer, VisionTransformerDistilled
 
 from rollout import record_attention, wrap_model
-from rollout.hooks import UnsupportedNetworkError
-from rollout.rollout import attention_rollout, gradient_rollout
+from rollout.errors import UnsupportedNetworkError
+from rollout.maths.rollout import attention_rollout, gradient_rollout
 from rollout.vit_explain import VITAttentionGradRollout, VITAttentionRollout
 
 PUBLISHED = Path(__file__).parent / "data" / "vit_explain.safetensors"

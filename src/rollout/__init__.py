@@ -4,41 +4,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rollout.cards import describe as describe
-    from rollout.explanation import Explanation as Explanation
-    from rollout.explanation import explain as explain
-    from rollout.flow import attention_flow as attention_flow
-    from rollout.hooks import UnsupportedNetworkError as UnsupportedNetworkError
-    from rollout.hooks import record_attention as record_attention
-    from rollout.model import Model as Model
-    from rollout.models import load_model as load_model
-    from rollout.models import wrap_model as wrap_model
-    from rollout.recording import record_model as record_model
-    from rollout.rollout import attention_rollout as attention_rollout
-    from rollout.rollout import gradient_rollout as gradient_rollout
-    from rollout.sweeps import sweep as sweep
+    from rollout.capture.forward_pass import record_attention as record_attention
+    from rollout.errors import UnsupportedNetworkError as UnsupportedNetworkError
+    from rollout.explanations.explanation import Explanation as Explanation
+    from rollout.explanations.explanation import explain as explain
+    from rollout.explanations.recording import record_model as record_model
+    from rollout.explanations.sweep import sweep as sweep
+    from rollout.explorer.explore import explore as explore
+    from rollout.maths.flow import attention_flow as attention_flow
+    from rollout.maths.rollout import attention_rollout as attention_rollout
+    from rollout.maths.rollout import gradient_rollout as gradient_rollout
+    from rollout.models.card import describe as describe
+    from rollout.models.load import load_model as load_model
+    from rollout.models.load import wrap_model as wrap_model
+    from rollout.models.model import Model as Model
     from rollout.vit_explain import VITAttentionGradRollout as VITAttentionGradRollout
     from rollout.vit_explain import VITAttentionRollout as VITAttentionRollout
-    from rollout.widgets import explore as explore
 
 # Loaded when first used, so that the mathematics alone needs no timm and no matplotlib.
 _HOME = {
-    "describe": "cards",
-    "Explanation": "explanation",
-    "explain": "explanation",
-    "attention_flow": "flow",
-    "UnsupportedNetworkError": "hooks",
-    "record_attention": "hooks",
-    "Model": "model",
-    "load_model": "models",
-    "wrap_model": "models",
-    "record_model": "recording",
-    "attention_rollout": "rollout",
-    "gradient_rollout": "rollout",
-    "sweep": "sweeps",
+    "record_attention": "capture.forward_pass",
+    "UnsupportedNetworkError": "errors",
+    "Explanation": "explanations.explanation",
+    "explain": "explanations.explanation",
+    "record_model": "explanations.recording",
+    "sweep": "explanations.sweep",
+    "explore": "explorer.explore",
+    "attention_flow": "maths.flow",
+    "attention_rollout": "maths.rollout",
+    "gradient_rollout": "maths.rollout",
+    "describe": "models.card",
+    "load_model": "models.load",
+    "wrap_model": "models.load",
+    "Model": "models.model",
     "VITAttentionGradRollout": "vit_explain",
     "VITAttentionRollout": "vit_explain",
-    "explore": "widgets",
 }
 __all__ = sorted(_HOME)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # An installed package carries the data inside it; a checkout keeps it at its root.
 _PACKAGE = Path(__file__).parent
+
+
 DATA = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parents[1] / "data"
 
 

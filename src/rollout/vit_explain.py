@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rollout.fusion import HeadFusion, check_discard_ratio, check_head_fusion
-from rollout.hooks import record_attention
-from rollout.labels import class_index
-from rollout.layouts import declared_pooling, read_layout, read_readout
-from rollout.model import Model
-from rollout.published import (
-    published_attention_rollout,
-    published_gradient_rollout,
-    record_unfused,
-    score_gradients,
+from rollout.capture.attention_record import AttentionRecord
+from rollout.capture.forward_pass import record_attention
+from rollout.capture.unfused import record_unfused, score_gradients
+from rollout.maths.legacy import (
+    check_legacy_fusion,
+    legacy_attention_rollout,
+    legacy_gradient_rollout,
 )
-from rollout.record import AttentionRecord
-from rollout.rollout import attention_rollout, gradient_rollout
-from rollout.tokens import TokenLayout
+from rollout.maths.rollout import attention_rollout, gradient_rollout
+from rollout.maths.token_layout import TokenLayout
+from rollout.models.labels import class_index
+from rollout.models.layout import read_layout
+from rollout.models.model import Model
+from rollout.models.readout import declared_pooling, read_readout
+from rollout.settings import HeadFusion, check_discard_ratio, check_head_fusion
 
 ALL_BLOCKS = "attn_drop"
 
@@ -55,7 +56,7 @@ class _DropIn:
                 f"{tuple(image.shape)}; `explain` takes batches"
             )
         with torch.inference_mode(False):
-            compute = self._published if self.legacy else self._corrected
+            compute = self._legacy if self.legacy else self._corrected
             return _scaled(compute(network, image, category))
 
     def _corrected(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
@@ -80,14 +81,14 @@ class _DropIn:
         height, width = image.shape[-2:]
         return read_layout(network, record, (height, width))
 
-    def _published(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
+    def _legacy(self, network: nn.Module, image: Tensor, category: int | str | None) -> Tensor:
         image = image.detach().clone().requires_grad_(category is not None)
         record, attentions = record_unfused(network, image, self.attention_layer_name)
         if category is None:
-            rollout = published_attention_rollout(attentions, self.head_fusion, self.discard_ratio)
+            rollout = legacy_attention_rollout(attentions, self.head_fusion, self.discard_ratio)
         else:
             gradients = score_gradients(record, self._index(category, record), attentions)
-            rollout = published_gradient_rollout(attentions, gradients, self.discard_ratio)
+            rollout = legacy_gradient_rollout(attentions, gradients, self.discard_ratio)
         assert record.convolution_size is not None  # record_unfused refuses the rest
         return rollout[0, 0, 1:].unflatten(0, record.convolution_size)
 
@@ -138,11 +139,8 @@ class VITAttentionGradRollout(_DropIn):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.legacy and self.head_fusion != "mean":
-            raise ValueError(
-                "the published gradient rollout knows only head_fusion='mean', got "
-                f"{self.head_fusion!r} with legacy=True; use legacy=False"
-            )
+        if self.legacy:
+            check_legacy_fusion(self.head_fusion)
 
     def __call__(self, input_tensor: Tensor, category_index: int | str) -> np.ndarray:
         """(1, channels, height, width) -> (rows, columns), non-negative; maximum 1, or all 0.

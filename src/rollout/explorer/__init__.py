@@ -1,1 +1,1 @@
-"""The parts of the explorer; `rollout.widgets.explore` puts them together."""
+"""The explorer: every knob of a map beside the map."""

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from rollout.explorer.class_list import ClassList
+from rollout.explorer.browser.class_list import ClassList
+from rollout.explorer.browser.upload import UploadButton
 from rollout.explorer.session import Session
-from rollout.explorer.upload import UploadButton
 from rollout.explorer.view import View
-from rollout.fusion import HEAD_FUSIONS
-from rollout.methods import METHODS, Settings
+from rollout.settings import HEAD_FUSIONS, METHODS, Settings
 
 MODELS = (
     "demo",
@@ -22,7 +21,11 @@ MODELS = (
     "vit_base_patch16_224",
     "vit_small_patch14_dinov2",
 )
+
+
 ALL_HEADS = -1  # a dropdown takes None for "nothing chosen"
+
+
 # A dropdown with a long name in it must not push its neighbour out of the row.
 _WIDE = {
     "layout": {"width": "100%", "min_width": "0"},

@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explorer.kept import Kept
-from rollout.explorer.session import CHAINED, Session
+from rollout.explanations.kept_maps import Kept
+from rollout.explanations.methods import CHAINED
+from rollout.explanations.sweep import sweep
+from rollout.explorer.session import Session
 from rollout.explorer.view import View
-from rollout.sweeps import sweep
 
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 250, 108, 30, 26, 18
 
 

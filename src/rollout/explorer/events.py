@@ -2,19 +2,17 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rollout.explorer.explorer import Explorer
 from rollout.explorer.frame import Patch
-from rollout.methods import Settings
-
-if TYPE_CHECKING:
-    from rollout.widgets import Explorer
+from rollout.settings import Settings
 
 
 class Events:
     """Listens to an explorer's widgets; every answer goes through `Explorer.attempt`."""
 
-    def __init__(self, explorer: "Explorer") -> None:
+    def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
         self._controls = controls = explorer.controls
         for knob in controls.knobs:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explanation import as_percent
+from rollout.explanations.explanation import as_percent
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
-from rollout.methods import METHODS
+from rollout.settings import METHODS
 
 Patch = tuple[int, int]
 

@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from rollout.demo.samples import load_masks, sample_names, sample_path
+from rollout.explanations.recording import record_model
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
-from rollout.images import load_image
-from rollout.metrics import patch_coverage
-from rollout.model import ImageSource, Model
-from rollout.models import load_model
-from rollout.recording import record_model
-from rollout.samples import load_masks, sample_names, sample_path
+from rollout.maths.metrics import patch_coverage
+from rollout.models.images import load_image
+from rollout.models.load import load_model
+from rollout.models.model import ImageSource, Model
 
 GIVEN_IMAGE = "the given image"
 
@@ -118,9 +118,8 @@ def open_session(
         raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
     grid_size = recording.layout.grid_size
     seen = {label: _as_seen(model, mask) for label, mask in (masks or {}).items()}
-    return Session(
-        recording, {label: patch_coverage(mask, grid_size)[0] for label, mask in seen.items()}
-    )
+    coverage = {label: patch_coverage(mask, grid_size)[0] for label, mask in seen.items()}
+    return Session(recording, coverage=coverage)
 
 
 def _as_seen(model: Model, mask: np.ndarray) -> Tensor:

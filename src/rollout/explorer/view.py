@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from rollout.methods import Settings
-from rollout.samples import sample_names
+from rollout.demo.samples import sample_names
+from rollout.settings import DEFAULTS, Settings
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class View:
     method: str = "gradient_rollout"
     target: int | None = None
     rival: int | None = None
-    settings: Settings = Settings()
+    settings: Settings = DEFAULTS
     opacity: float = 0.8
     shared_scale: bool = True
     given: frozenset[str] = frozenset()
@@ -79,7 +79,7 @@ def as_code(view: View, label: str | None = None, rival_label: str | None = None
     """
     sample = "image" not in view.given and view.image in sample_names()
     lines = ["from rollout import explain" + ("" if "model" in view.given else ", load_model")]
-    lines += ["from rollout.samples import sample_path"] if sample else []
+    lines += ["from rollout.demo.samples import sample_path"] if sample else []
     lines += ["", *_sources(view, sample)]
     lines += _call("explanation", view, view.target, label)
     if view.rival is not None:
@@ -112,7 +112,7 @@ def _call(name: str, view: View, target: int | None, label: str | None) -> list[
     ]
     if target is not None:
         lines.append(f"    target={target}," + (f"  # {label}" if label else ""))
-    default, settings = Settings(), view.settings
+    default, settings = DEFAULTS, view.settings
     for knob in KNOBS:
         value = getattr(settings, knob)
         if value != getattr(default, knob):

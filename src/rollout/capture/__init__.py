@@ -1,0 +1,1 @@
+"""One forward pass, recorded: the attention of every block, and its gradients."""

@@ -1,0 +1,112 @@
+"""One attention call: what it was given, and what follows from that.
+
+Kept are the queries, keys and values. From those
+
+    attention          P = softmax(q k^T * scale + mask)
+    its gradient      dP = dO v^T,  because the call's output is O = P v
+
+are computed when asked for: no (tokens x tokens) matrix enters the graph.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from rollout.maths.block_sequence import ALL_HEADS
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionCall:
+    """What one attention call was given: query, key and value, or the probabilities and the value.
+
+    All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
+    """
+
+    module: str
+    value: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    mask: Tensor | None = None
+    is_causal: bool = False
+    scale: float | None = None
+    probabilities: Tensor | None = None
+    edge: GradientEdge | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """How it is computed, in a word or two."""
+        return "written out" if self.query is None else "fused"
+
+    @property
+    def calls(self) -> tuple["AttentionCall", ...]:
+        return (self,)
+
+    @property
+    def edges(self) -> tuple[GradientEdge | None, ...]:
+        return (self.edge,)
+
+    @property
+    def signed(self) -> bool:
+        """Whether entries may be negative or rows not sum to 1: heads mixed after the softmax."""
+        if self.probabilities is None or self.probabilities.is_meta:
+            return False
+        rows = self.probabilities.sum(dim=-1)
+        off = (rows - 1).abs().max() > 1e-2  # what half precision may cost a row
+        return bool(off) or bool((self.probabilities < 0).any())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(batch, heads, query, key) of the attention."""
+        if self.probabilities is not None:
+            return tuple(self.probabilities.shape)
+        assert self.query is not None and self.key is not None
+        return *self.query.shape[:-1], self.key.shape[-2]
+
+    @torch.no_grad()
+    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
+        """The probabilities, in float32 or better: (batch, heads, query, key)."""
+        if self.probabilities is not None:
+            return _at_least_float32(self.probabilities[:, heads])
+        assert self.query is not None and self.key is not None
+        query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
+        scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
+        with torch.autocast(query.device.type, enabled=False):
+            scores = (query * scale) @ key.transpose(-2, -1)
+        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
+        return _softmax(scores, mask, self.is_causal)
+
+    @torch.no_grad()
+    def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
+        """d(score) / d(attention), from d(score) / d(output): (batch, heads, query, key)."""
+        (output_gradient,) = received
+        if output_gradient is None:  # the score does not depend on this block
+            return torch.zeros_like(self.attention(heads))
+        # (batch, heads, query, head_dim)
+        arrived = _at_least_float32(output_gradient.reshape(*self.shape[:-1], -1)[:, heads])
+        with torch.autocast(arrived.device.type, enabled=False):
+            return arrived @ self._one_per_head(self.value, heads).transpose(-2, -1)
+
+    def _one_per_head(self, shared: Tensor, heads: slice) -> Tensor:
+        """Keys or values of the given heads, repeated where several heads share them."""
+        repeats = self.shape[1] // shared.shape[1]
+        if repeats > 1:
+            shared = shared.repeat_interleave(repeats, dim=1)
+        return _at_least_float32(shared[:, heads])
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Softmax over the keys as `scaled_dot_product_attention` does it; fully masked rows are 0."""
+    if is_causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden, -math.inf)
+    if mask is not None:
+        masked = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+        return masked.softmax(dim=-1).nan_to_num(0.0)
+    return scores.softmax(dim=-1)

@@ -1,0 +1,214 @@
+"""The command line: what to explain goes in, pictures come out. Parsing and printing only."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rollout.settings import HEAD_FUSIONS, METHODS
+
+_FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
+
+
+_EPILOG = """\
+examples:
+  rollout explain both.png
+  rollout explain both.png --target dog --out pictures
+  rollout explain photo.jpg --model deit_tiny_patch16_224 --category_index 243
+  rollout explain *.jpg --model vit_small_patch16_224 --checkpoint mine.safetensors --target 2
+
+files, in the folder --out, under the names that vit-explain gives them:
+  input.png                            the image as the network saw it
+  attention_rollout_0.900_max.png      without a class; RATIO and FUSION are in the name
+  grad_rollout_243_0.900_max.png       with class 243
+  Other methods: METHOD_0.900_max.png. Several images get a folder each, named after the image.
+
+All images are opened before the first is explained: if one cannot be, nothing is written. Files
+appear whole or not at all. Exit code: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(_USAGE, f"rollout: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: the arguments, by default those of the process.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except argparse.ArgumentError as error:
+        return _complain(str(error), _USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was listed is written, nothing else", _INTERRUPTED)
+    except MemoryError:
+        return _complain("out of memory; use a smaller image or model", _FAILURE)
+    except (OSError, ValueError, RuntimeError) as error:
+        return _complain(_sentence(error), _FAILURE)
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    if arguments.image_path:
+        arguments.images.append(arguments.image_path)
+    if not arguments.images:
+        raise argparse.ArgumentError(None, "no image; give a file (see rollout explain --help)")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise argparse.ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
+    if arguments.checkpoint is not None and arguments.model == "demo":
+        raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
+    # torch, timm and matplotlib take seconds to import: only once everything else is in order.
+    from rollout.models.images import check_images
+
+    check_images(arguments.images)
+    from rollout.cli.explain import explain_files
+
+    explain_files(arguments)
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    if arguments.names and (arguments.pattern != "*" or arguments.refused):
+        raise argparse.ArgumentError(None, "give names or a pattern, not both")
+    from rollout.cli.models import show_models
+
+    show_models(arguments)
+
+
+def _notebooks(arguments: argparse.Namespace) -> int:
+    from rollout.cli.notebooks import run_notebooks
+
+    return run_notebooks(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rollout", description="See what a Vision Transformer looks at.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_explain(commands)
+    _add_models(commands)
+    _add_notebooks(commands)
+    return parser
+
+
+def _add_explain(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="write pictures of what the network looked at",
+        description="Write pictures of what a Vision Transformer looked at in images: attention "
+        "rollout, or, with a class, gradient rollout for that class.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    explain.set_defaults(run=_explain)
+    _add_subject(explain)
+    _add_method(explain)
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser(
+        "models",
+        help="which models can be explained, and how",
+        description="The card of each model named: patch grid, prefix tokens, pooling, memory, and "
+        "which methods are possible. Without a name: timm's architectures that can be explained.",
+        allow_abbrev=False,
+    )
+    models.set_defaults(run=_models)
+    add = models.add_argument
+    add("names", nargs="*", metavar="NAME", help='"demo" or a name of timm; no weights are needed')
+    add("--pattern", default="*", help="list those whose name fits, such as 'vit_*dinov2*'")
+    add("--refused", action="store_true", help="list the others too, each with the reason")
+
+
+def _add_notebooks(commands: Any) -> None:
+    notebooks = commands.add_parser(
+        "notebooks",
+        help="run notebooks with other parameters",
+        description="Run notebooks with papermill, one after the other, and say what they wrote.",
+        allow_abbrev=False,
+    )
+    notebooks.set_defaults(run=_notebooks)
+    add = notebooks.add_argument
+    add("notebooks", nargs="+", metavar="NOTEBOOK")
+    add("--out", default="runs", metavar="FOLDER", help="for what is written (default: runs)")
+    add(
+        *("-p", "--parameter"),
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks",
+    )
+
+
+def _add_subject(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, of any common format")
+    add(*_spelled("image_path"), type=Path, metavar="IMAGE", help="one more image file")
+    add("--model", default="demo", help='"demo" (bundled, the default) or a name of timm')
+    add("--checkpoint", type=Path, metavar="FILE", help="local weights for --model")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:0, ... (default: auto)")
+    add(
+        *_spelled("use_cuda"),
+        dest="device",
+        action="store_const",
+        const="cuda",
+        help="the same as --device cuda",
+    )
+    add("--out", type=Path, default=Path(), metavar="FOLDER", help="default: the current folder")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--target", metavar="CLASS", help='index or label of a class, like "dog"')
+    target.add_argument(
+        *_spelled("category_index"), type=int, metavar="INDEX", help="index of a class"
+    )
+    add(
+        *_spelled("head_fusion"),
+        choices=HEAD_FUSIONS,
+        default="max",
+        metavar="FUSION",
+        help="how the heads are fused: max (default), mean or min",
+    )
+    add(
+        *_spelled("discard_ratio"),
+        type=_ratio,
+        default=0.9,
+        metavar="RATIO",
+        help="share of the lowest attention to leave out, in [0, 1) (default: 0.9)",
+    )
+
+
+def _spelled(name: str) -> Iterable[str]:
+    """vit-explain's spelling and the usual one; the values are stored under the first."""
+    return f"--{name}", f"--{name.replace('_', '-')}"
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio < 1:
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1), got {text!r}")
+    return ratio
+
+
+def _sentence(error: Exception) -> str:
+    """The message on one line; what the operating system said, without its number."""
+    message = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(message.split())
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"rollout: error: {message}", file=sys.stderr)
+    return code

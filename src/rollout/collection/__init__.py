@@ -1,0 +1,1 @@
+"""Many runs: notebooks by papermill."""

@@ -1,0 +1,1 @@
+"""From a model and an image to maps: explanations, sweeps, what is kept of them."""

@@ -1,0 +1,246 @@
+"""Images that went through a model once: any number of maps follow without another forward pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from rollout.capture.attention_record import AttentionRecord, Gradients, Score
+from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Progress
+from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.rollout import fused_last_first
+from rollout.maths.token_layout import TokenLayout
+from rollout.models.model import ImageSource, Model, Target
+from rollout.models.readout import read_readout
+from rollout.settings import (
+    DEFAULTS,
+    METHODS,
+    HeadFusion,
+    Settings,
+    check_method,
+    check_start_block,
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a model did with some images.
+
+    Attributes:
+        model: the model.
+        images: what its network took, (batch, channels, height, width).
+        record: logits, attentions and gradients.
+        layout: where the tokens stand in this pass; sizes may be dynamic.
+        keep_graph: False frees the forward pass's memory with the first target's gradients; there
+            can be no second target.
+        score: what is differentiated instead of a target's logit; see `explain`.
+    """
+
+    model: Model
+    images: Tensor = field(repr=False)
+    record: AttentionRecord
+    layout: TokenLayout
+    keep_graph: bool = True
+    score: Score | None = None
+    _gradients: dict[tuple[int, ...] | None, Gradients] = field(default_factory=dict, repr=False)
+
+    @property
+    def predicted(self) -> Tensor | None:
+        """The class of the highest logit, (batch,); None for a network without a classifier."""
+        return self.record.logits.argmax(dim=1) if self.model.num_classes else None
+
+    def target_indices(self, target: Target = None) -> Tensor | None:
+        """The class index of each image, (batch,), of a target as `explain` takes it.
+
+        Returns:
+            For None the predicted classes; None where a score is followed, or there is no class.
+        """
+        found = find_targets(self.model, target, self.score, len(self.images))
+        return self.predicted if found is None and self.score is None else found
+
+    def backward(self, target: Target = None) -> Gradients:
+        """As `AttentionRecord.backward`; one backward pass for each target, however often asked."""
+        indices = self.target_indices(target)
+        if indices is None and self.score is None:
+            raise ValueError(
+                f"{self.model.name} has no classifier, so there is no class to follow; give score="
+                ", a function of what the network returns, or use a method without gradients"
+            )
+        key = None if indices is None else tuple(indices.tolist())
+        if key not in self._gradients:
+            self._gradients[key] = self.record.backward(
+                indices, score=self.score, retain_graph=self.keep_graph
+            )
+        return self._gradients[key]
+
+    def forget(self, most: int) -> None:
+        """Drop the gradients of all targets once they are more than `most`, to free memory."""
+        if len(self._gradients) > most:
+            self._gradients.clear()
+
+    def readout(
+        self, settings: Settings, method: str = "attention_rollout", target: Target = None
+    ) -> Tensor:
+        """Distribution over the tokens above the last block that counts; sums to 1.
+
+        Returns:
+            (tokens,), or (batch, tokens) where the network's pooling depends on the image, and for
+            methods with gradients on the target.
+        """
+        if settings.query is not None:
+            return torch.eye(self.layout.num_tokens)[self.layout.token(settings.query)]
+        gradients = self.backward(target) if METHODS[method].gradients else None
+        return read_readout(self.layout, self.record, gradients, settings.head_fusion)
+
+    def parts(
+        self, method: str, target: Target, settings: Settings
+    ) -> tuple[BlockSequence, BlockSequence | None]:
+        """What a method starts from: attentions and, if it has them, gradients; the blocks and the
+        head that count."""
+        if not METHODS[method].gradients:
+            return _select(self.record.distributions, settings), None
+        gradients = self.backward(target).blocks
+        return _select(self.record.attentions, settings), _select(gradients, settings)
+
+    def relevance(
+        self,
+        method: str,
+        target: Target = None,
+        settings: Settings = DEFAULTS,
+        progress: Progress = None,
+    ) -> Tensor:
+        """The map of each image on the patch grid, (batch, rows, columns), float32, unscaled.
+
+        Args:
+            method: one of METHODS.
+            target: as for `explain`; only methods with gradients depend on it.
+            progress: is told the share that is done of a map that takes seconds.
+
+        Raises:
+            ValueError: a method or setting that makes no sense for this model.
+        """
+        fusions, ratios = [settings.head_fusion], [settings.discard_ratio]
+        return self.relevances(method, target, settings, fusions, ratios, progress)[0, 0]
+
+    def relevances(
+        self,
+        method: str,
+        target: Target,
+        settings: Settings,
+        head_fusions: Sequence[HeadFusion],
+        discard_ratios: Sequence[float],
+        progress: Progress = None,
+    ) -> Tensor:
+        """`relevance` with each fusion and ratio: (fusions, ratios, batch, rows, columns).
+
+        Where the method allows it, each block's attention is computed once for all of them.
+        """
+        check_method(method)
+        if settings.legacy:
+            self._check_legacy(method)
+        if settings.legacy or method not in CHAINED:
+            rows = [
+                torch.stack([self._alone(method, target, one, progress) for one in row])
+                for row in _grid(settings, head_fusions, discard_ratios)
+            ]
+            return self._on_grid(torch.stack(rows))
+        attentions, gradients = self.parts(method, target, settings)
+        readouts = [
+            self.readout(replace(settings, head_fusion=head_fusion), method, target)
+            for head_fusion in head_fusions
+        ]
+        fused = fused_last_first(attentions, gradients, head_fusions)
+        return self._on_grid(CHAINED[method](fused, discard_ratios, readouts))
+
+    def _alone(self, method: str, target: Target, settings: Settings, progress: Progress) -> Tensor:
+        """(batch, tokens), by arithmetic that shares nothing between settings."""
+        compute = LEGACY[method] if settings.legacy else WHOLE[method]
+        readout = self.readout(settings, method, target)
+        return compute(*self.parts(method, target, settings), readout, settings, progress)
+
+    def _on_grid(self, relevance: Tensor) -> Tensor:
+        """(fusions, ratios, batch, tokens) -> (fusions, ratios, batch, rows, columns)."""
+        maps = self.layout.to_grid(relevance.flatten(0, 2)).float().cpu()
+        return maps.unflatten(0, relevance.shape[:3])
+
+    def _check_legacy(self, method: str) -> None:
+        if not METHODS[method].legacy:
+            names = [name for name, one in METHODS.items() if one.legacy]
+            raise ValueError(
+                f"vit-explain has {' and '.join(names)}, not {method}; use legacy=False"
+            )
+        if not self.layout.fits_legacy:
+            rows, columns = self.layout.grid_size
+            raise ValueError(
+                "the arithmetic of vit-explain needs one class token that is read and a square "
+                f"patch grid, not {self.layout.num_prefix_tokens} prefix tokens, a grid of {rows} "
+                f"x {columns} and pooling {self.layout.pooling!r}; use legacy=False"
+            )
+
+
+def record_model(
+    model: Model,
+    image: ImageSource,
+    *,
+    gradients: bool = True,
+    keep_graph: bool = True,
+    score: Score | None = None,
+) -> Recording:
+    """Run the model once on an image, or on several.
+
+    Args:
+        image: as for `explain`.
+        gradients: False is faster and leaner, and leaves the gradient methods out.
+        keep_graph: False is leaner, and leaves gradients for one target only.
+        score: as for `explain`.
+    """
+    images = model.images(image)
+    record = model.record(images, gradients=gradients)
+    _check_logits(record.logits)
+    return Recording(model, images, record, model.layout_of(record, images), keep_graph, score)
+
+
+def find_targets(model: Model, target: Target, score: Score | None, batch: int) -> Tensor | None:
+    """Class indices, (batch,), of a target that was given; None where none was.
+
+    Raises:
+        ValueError: an unknown class, as many targets as nobody asked for, or a score beside it.
+    """
+    if target is None:
+        return None
+    if score is not None:
+        raise ValueError(f"give a target or a score, not both; got target={target!r}")
+    return model.class_indices(target, batch)
+
+
+def _grid(
+    settings: Settings, head_fusions: Sequence[HeadFusion], discard_ratios: Sequence[float]
+) -> list[list[Settings]]:
+    return [
+        [replace(settings, head_fusion=fusion, discard_ratio=ratio) for ratio in discard_ratios]
+        for fusion in head_fusions
+    ]
+
+
+def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
+    """The blocks and the head that count."""
+    start, end = settings.start_block, settings.end_block
+    end = len(blocks) if end is None else end
+    check_start_block(start, len(blocks))
+    if not isinstance(end, int) or not start < end <= len(blocks):
+        raise ValueError(
+            f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
+            f" being {start}; got {end!r}"
+        )
+    blocks = blocks[start:end]
+    return blocks if settings.head is None else blocks.one_head(settings.head)
+
+
+def _check_logits(logits: Tensor) -> None:
+    broken = [index for index, row in enumerate(logits.isfinite().all(dim=1).tolist()) if not row]
+    if broken:
+        raise ValueError(
+            f"the network's output is not finite (NaN or infinite) for image {broken}; check the "
+            "weights and the image's values, or use float32 instead of half precision"
+        )

@@ -1,0 +1,122 @@
+"""The sweep: methods, head fusions, discard ratios and targets on one image, as a table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import pandas as pd
+from torch import Tensor
+
+from rollout.explanations.recording import Recording
+from rollout.explanations.sweep_arguments import check_axes, record_targets
+from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
+from rollout.models.model import ImageSource, Model
+from rollout.settings import METHODS, HeadFusion, Settings
+
+TENTHS = tuple(tenth / 10 for tenth in range(10))
+
+
+def sweep(
+    model: Model,
+    image: ImageSource | Recording,
+    *,
+    methods: Sequence[str] = ("attention_rollout", "gradient_rollout"),
+    head_fusions: Sequence[HeadFusion] = ("mean", "max", "min"),
+    discard_ratios: Sequence[float] = TENTHS,
+    targets: Sequence[int | str] | None = None,
+    coverage: Mapping[str, Tensor] | None = None,
+    start_block: int = 0,
+    end_block: int | None = None,
+    head: int | None = None,
+    query: tuple[int, int] | None = None,
+    legacy: bool = False,
+) -> pd.DataFrame:
+    """Every map that the settings can make of one image: one forward pass, a backward per target.
+
+    Args:
+        image: one image as for `explain`, or its recording, which may bring a score to follow.
+        targets: class indices or labels; None is the recording's score or the predicted class.
+        coverage: a class's label, as the table has it, to the share of each patch that the object
+            covers, (rows, columns) or (1, rows, columns); such as `samples.load_coverage` gives.
+        start_block, end_block, head, query, legacy: as for `explain`, for every map.
+
+    Returns:
+        One row per method, head fusion, target and discard ratio, in this order, with the columns
+        method, head_fusion, discard_ratio, target (index), label and
+        entropy: of the map scaled to sum 1, as a share of log(patches): 1 is a map without
+            contrast, 0 a single patch;
+        rank_correlation: Spearman's, with the map of ratio 0 and otherwise the same settings;
+        target_mass, peak_on_target: the share of the map's mass on the target, and whether its
+            largest patch lies there (1 or 0); only with coverage, NaN for labels not in it;
+        relevance: the map of `explain` with the same settings, (rows, columns) float32 array.
+        Measures of a map that is 0 everywhere are NaN.
+
+    Raises:
+        ValueError: a setting that makes no sense, is there twice or missing; several images.
+    """
+    knobs = Settings("mean", 0.0, start_block, end_block, head, query, legacy)
+    check_axes(methods, head_fusions, discard_ratios, targets)
+    recording, chosen = record_targets(model, image, methods, targets)
+    frames: list[pd.DataFrame] = []
+    for method in methods:
+        maps = None
+        for target in chosen:
+            if maps is None or METHODS[method].gradients:
+                maps = _maps(recording, method, target, head_fusions, discard_ratios, knobs)
+            frame = pd.DataFrame(
+                product([method], head_fusions, map(float, discard_ratios)),
+                columns=["method", "head_fusion", "discard_ratio"],
+            )
+            label = None if target is None else model.label(target)
+            frame = frame.assign(target=target, label=label, **_measures(maps, label, coverage))
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _maps(
+    recording: Recording,
+    method: str,
+    target: int | None,
+    head_fusions: Sequence[HeadFusion],
+    discard_ratios: Sequence[float],
+    knobs: Settings,
+) -> Tensor:
+    """(fusions, 1 + ratios, rows, columns); the first of a fusion is its map of ratio 0."""
+    needed = sorted({0.0, *discard_ratios})
+    maps = recording.relevances(method, target, knobs, head_fusions, needed)[:, :, 0]
+    return maps[:, [needed.index(ratio) for ratio in (0.0, *discard_ratios)]]
+
+
+def _measures(
+    maps: Tensor, label: str | None, coverage: Mapping[str, Tensor] | None
+) -> dict[str, object]:
+    """The columns of `sweep` after the label: a value for each fusion and ratio."""
+    undiscarded = maps[:, :1].expand_as(maps)[:, 1:].flatten(0, 1)
+    maps = maps[:, 1:].flatten(0, 1)  # (fusions * ratios, rows, columns)
+    measures: dict[str, object] = {
+        "entropy": relative_entropy(maps).numpy(),
+        "rank_correlation": rank_correlation(maps, undiscarded).numpy(),
+    }
+    if coverage is not None:
+        measures |= _on_target(maps, coverage.get(label or ""))
+    return {**measures, "relevance": list(maps.numpy())}
+
+
+def _on_target(maps: Tensor, coverage: Tensor | None) -> dict[str, object]:
+    if coverage is None:
+        return {"target_mass": math.nan, "peak_on_target": math.nan}
+    target = _on_grid(coverage, maps)
+    share, peak = mass_on_object(maps, target), peak_on_object(maps, target).float()
+    peak = peak.where(share.isfinite(), math.nan)  # a map of zeros has no peak
+    return {"target_mass": share.numpy(), "peak_on_target": peak.numpy()}
+
+
+def _on_grid(coverage: Tensor, maps: Tensor) -> Tensor:
+    """Coverage of the patches, once for each of the maps: (maps, rows, columns)."""
+    grid_size = tuple(maps.shape[1:])
+    if tuple(coverage.shape) not in (grid_size, (1, *grid_size)):
+        raise ValueError(
+            f"coverage must be {grid_size}, as the model's patch grid, or {(1, *grid_size)}; got "
+            f"{tuple(coverage.shape)}"
+        )
+    return coverage.to(maps).expand(maps.shape)

@@ -1,0 +1,82 @@
+"""What a sweep is given: its axes, each in order and without doubles, and one recorded image."""
+
+from collections.abc import Collection, Sequence
+from itertools import product
+
+from rollout.explanations.recording import Recording, record_model
+from rollout.models.model import ImageSource, Model
+from rollout.settings import METHODS, HeadFusion, Settings, check_method
+
+
+def check_axes(
+    methods: Sequence[str],
+    head_fusions: Sequence[HeadFusion],
+    discard_ratios: Sequence[float],
+    targets: Sequence[int | str] | None,
+) -> None:
+    axes = {"methods": methods, "head_fusions": head_fusions, "discard_ratios": discard_ratios}
+    for name, values in {**axes, "targets": [0] if targets is None else targets}.items():
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise ValueError(f"{name} must be a list, got {values!r}; write [{values!r}]")
+        if len(values) == 0:
+            raise ValueError(f"{name} is empty; give at least one")
+    for method in methods:
+        check_method(method)
+    for head_fusion, discard_ratio in product(head_fusions, discard_ratios):
+        Settings(head_fusion, discard_ratio)
+    for name, values in axes.items():
+        _check_distinct(name, values)
+
+
+def record_targets(
+    model: Model,
+    image: ImageSource | Recording,
+    methods: Sequence[str],
+    targets: Sequence[int | str] | None,
+) -> tuple[Recording, list[int] | list[None]]:
+    """The recording, and the targets as class indices; [None] follows its score."""
+    chosen = None if targets is None else _class_indices(model, targets)
+    several = chosen is not None and len(chosen) > 1
+    gradients = any(METHODS[method].gradients for method in methods)
+    if isinstance(image, Recording):
+        recording = image
+        _check_recording(model, recording, gradients, several)
+    else:
+        images = model.images(image)
+        _check_one(len(images))
+        recording = record_model(model, images, gradients=gradients, keep_graph=several)
+    if chosen is not None:
+        return recording, chosen
+    predicted = recording.predicted if recording.score is None else None
+    return recording, [None] if predicted is None else predicted.tolist()
+
+
+def _class_indices(model: Model, targets: Sequence[int | str]) -> list[int]:
+    chosen = model.class_indices(list(targets), len(targets)).tolist()
+    _check_distinct("targets", chosen)
+    return chosen
+
+
+def _check_recording(model: Model, recording: Recording, gradients: bool, several: bool) -> None:
+    _check_one(len(recording.images))
+    if recording.model is not model:
+        raise ValueError(f"the recording is of another model, {recording.model.name}; pass that")
+    if gradients and (
+        recording.record.logits_graph is None or (several and not recording.keep_graph)
+    ):
+        raise ValueError(
+            "the recording keeps too little for gradients of these targets; make it with "
+            "record_model(model, image, gradients=True, keep_graph=True)"
+        )
+
+
+def _check_distinct(name: str, values: Collection[object]) -> None:
+    seen = list(values)
+    twice = [value for place, value in enumerate(seen) if value in seen[:place]]
+    if twice:
+        raise ValueError(f"{name} has {twice[0]!r} twice; give each once")
+
+
+def _check_one(images: int) -> None:
+    if images != 1:
+        raise ValueError(f"a sweep is of one image, got {images}; call it for each")

@@ -1,0 +1,1 @@
+"""What runs in the browser, and its other half in Python."""

@@ -1,0 +1,115 @@
+"""The explorer's picture in the browser: maps go out as numbers, and are coloured there.
+
+A slider move sends a few kilobytes, and the browser paints them at once; a figure by matplotlib
+takes six times as long from the key to the screen.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+from rollout.explorer.figure import colour_table
+from rollout.explorer.frame import Frame, Panel
+
+_HERE = Path(__file__).parent
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """(height, width, 3) in [0, 1]."""
+    stream = io.BytesIO()
+    Image.fromarray((255 * picture + 0.5).astype(np.uint8)).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What was done: "hover", "click" or "step" to a patch of a panel, or "leave", "escape"."""
+
+    kind: str
+    panel: int
+    patch: tuple[int, int]
+
+
+class MapCanvas(anywidget.AnyWidget):
+    """Panels with maps; the pointer comes back.
+
+    Attributes:
+        picture: PNG of the image.
+        maps: float32, (panels, rows, columns).
+        frame: the rest of a `Frame`, and its number; the browser paints when it changes.
+        traces: float32, (maps, patches, patches): what the first panels show while a patch is
+            hovered; they belong to the frame of the number `traced`.
+        opacity: its own trait, so that a slider can be linked to it in the browser.
+        follow: whether hovering is reported, or clicks alone.
+        pointer: the last thing that mouse or keys did.
+    """
+
+    _esm = (_HERE / "canvas.js").read_text()
+    _css = (_HERE / "canvas.css").read_text()
+    picture = traitlets.Bytes().tag(sync=True)
+    maps = traitlets.Bytes().tag(sync=True)
+    colours = traitlets.Bytes(colour_table()).tag(sync=True)
+    frame = traitlets.Dict().tag(sync=True)
+    traces = traitlets.Bytes().tag(sync=True)
+    traced = traitlets.Int(0).tag(sync=True)
+    opacity = traitlets.Float(0.8).tag(sync=True)
+    follow = traitlets.Bool(True).tag(sync=True)
+    largest = traitlets.Int(400).tag(sync=True)  # side of a panel, in pixels
+    pointer = traitlets.Dict().tag(sync=True, echo_update=False)
+
+    def show(self, frame: Frame) -> None:
+        """Paint a frame; one message."""
+        values = np.stack([panel.values for panel in frame.panels]).astype("<f4")
+        rows, columns = values.shape[1:]
+        with self.hold_sync():
+            self.maps = values.tobytes()
+            self.opacity = frame.opacity
+            self.frame = {
+                "number": self.frame.get("number", 0) + 1,
+                "rows": rows,
+                "columns": columns,
+                "across": frame.across,
+                "patch": frame.patch,
+                "shared": frame.shared,
+                "tracedUnit": frame.traced_unit,
+                "rowLabels": frame.row_labels,
+                "columnLabels": frame.column_labels,
+                "panels": [_described(panel) for panel in frame.panels],
+            }
+
+    def show_picture(self, picture: np.ndarray) -> None:
+        """The image under the maps, (height, width, 3) in [0, 1]."""
+        self.picture = as_png(picture)
+
+    def show_traces(self, traces: Sequence[np.ndarray]) -> None:
+        """Let the browser follow the mouse in the frame that it has."""
+        with self.hold_sync():
+            self.traces = np.stack(traces).astype("<f4").tobytes()
+            self.traced = self.frame["number"]
+
+    def pointed(self) -> Pointer:
+        """The pointer; it may lag behind a new image, and point at a patch that is no more."""
+        pointer: dict[str, Any] = self.pointer
+        row, column = (int(place) for place in pointer.get("patch", (0, 0)))
+        return Pointer(
+            str(pointer.get("kind", "leave")), int(pointer.get("panel", 0)), (row, column)
+        )
+
+
+def _described(panel: Panel) -> dict[str, Any]:
+    return {
+        "title": panel.title,
+        "over": panel.over,
+        "colours": int(panel.signed),
+        "signed": panel.signed,
+        "low": panel.low,
+        "high": panel.high,
+        "unit": panel.unit,
+    }

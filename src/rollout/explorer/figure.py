@@ -1,0 +1,139 @@
+"""A frame of the explorer as a figure, for files and for pages without a browser behind them."""
+
+import json
+import re
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from rollout.explorer.frame import Frame, Panel
+from rollout.explorer.view import View, as_keywords
+from rollout.files import whole_file
+from rollout.plots.figure import colour_bar, figure_png, new_figure
+from rollout.plots.maps import plot_overlay
+
+COLOUR_MAPS = ("inferno", "RdBu_r")  # of maps, and of differences: red speaks for the target
+
+
+def colour_table() -> bytes:
+    """256 colours of each colour map, RGB."""
+    steps = np.arange(256)
+    tables = [matplotlib.colormaps[name](steps, bytes=True)[:, :3] for name in COLOUR_MAPS]
+    return np.concatenate(tables).tobytes()
+
+
+def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
+    """The panels as the browser shows them.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+    """
+    height, width = picture.shape[:2]
+    labelled = bool(frame.row_labels)
+    side = 1.1 if labelled else 3.2
+    lines = -(-len(frame.panels) // frame.across)
+    figure, axes = new_figure(
+        lines,
+        frame.across,
+        width=max(side * frame.across, 3.6) + 0.8 * labelled,
+        height=side * height / width * lines + (0.9 if labelled else 1.0),
+    )
+    for ax, panel in zip(axes.flat, frame.panels, strict=True):
+        _plot_panel(ax, panel, frame, picture)
+    if labelled:
+        for ax, label in zip(axes[:, 0], frame.row_labels, strict=True):
+            ax.set_ylabel(label, fontsize="small", rotation=0, ha="right", va="center")
+        for ax, label in zip(axes[0], frame.column_labels, strict=True):
+            ax.set_title(label, fontsize="small")
+    _bars(axes, frame)
+    return figure
+
+
+def frame_png(frame: Frame, picture: np.ndarray) -> bytes:
+    return figure_png(plot_frame(frame, picture))
+
+
+def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> None:
+    height, width = picture.shape[:2]
+    if panel.over:
+        plot_overlay(picture, panel.values, ax=ax, vmax=panel.high, opacity=frame.opacity)
+        ax.set_axis_on()
+    else:
+        ax.imshow(
+            panel.values,
+            cmap=COLOUR_MAPS[panel.signed],
+            vmin=panel.low,
+            vmax=panel.high,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
+    if frame.patch is not None:
+        rows, columns = panel.values.shape
+        cell = width / columns, height / rows
+        corner = frame.patch[1] * cell[0] - 0.5, frame.patch[0] * cell[1] - 0.5
+        ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="black", linewidth=2.5))
+        ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="white", linewidth=1.2))
+    if not frame.row_labels:
+        ax.set_title(panel.title, fontsize="medium", loc="left", wrap=True)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _bars(axes: np.ndarray, frame: Frame) -> None:
+    """A bar under each panel with a unit; in the grid one for all."""
+    for ax, panel in zip(axes.flat, frame.panels, strict=True):
+        if panel.unit:
+            low, high = frame.bar(panel)
+            shape: dict[str, Any] = {"aspect": 30} if frame.row_labels else {}
+            colour_bar(
+                axes[-1] if frame.row_labels else ax,
+                high,
+                panel.unit,
+                low=low,
+                colours=COLOUR_MAPS[panel.signed],
+                ticks=(low, (low + high) / 2, high),
+                location="bottom",
+                fraction=0.05,
+                pad=0.03,
+                **shape,
+            )
+
+
+KINDS = (".png", ".pdf", ".json")
+
+
+def save_view(figure: Figure, view: View, label: str, folder: Path) -> list[Path]:
+    """Write picture and settings; only the same view saved again is overwritten.
+
+    Args:
+        label: the target's, for the name.
+
+    Returns:
+        The files: PNG, PDF, JSON.
+    """
+    parts = [Path(view.image).stem, view.method, label]
+    stem = "_".join(re.sub(r"\W+", "_", part).strip("_") for part in parts if part)
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    content = json.dumps(as_keywords(view), indent=2) + "\n"
+    stem = next(name for name in names if _is_free(folder / name, content))
+    png, pdf, settings = files = [folder / (stem + end) for end in KINDS]
+    for path in (png, pdf):
+        with whole_file(path) as partial:
+            figure.savefig(partial, dpi=200)
+    with whole_file(settings) as partial:
+        partial.write_text(content)
+    return files
+
+
+def _is_free(stem: Path, content: str) -> bool:
+    """Whether nothing has this name, or the same settings."""
+    settings = stem.with_name(stem.name + ".json")
+    if settings.is_file():
+        return settings.read_text() == content
+    return not any(stem.with_name(stem.name + end).exists() for end in KINDS)

@@ -1,0 +1,107 @@
+"""The line above the explorer's picture: what is shown, what is being done, what went wrong."""
+
+import html
+from collections.abc import Mapping
+
+import ipywidgets as widgets
+
+from rollout.explorer.frame import blind_to_class
+from rollout.explorer.session import Session
+from rollout.explorer.view import View
+from rollout.settings import METHODS
+
+NOTICED = 0.2  # seconds that a change may take before one asks oneself whether anything happens
+
+
+class StatusLine(widgets.HTML):
+    """Two lines high, so that the picture below never moves."""
+
+    def __init__(self) -> None:
+        super().__init__(layout={"height": "40px", "overflow": "auto"})
+
+    def say(self, sentence: str) -> None:
+        self.value = line(html.escape(sentence))
+
+    def busy(self, sentence: str) -> None:
+        self.value = busy(sentence)
+
+    def problem(self, error: Exception) -> None:
+        self.value = problem(error)
+
+    def progress(self, share: float) -> None:
+        self.busy(f"Solving the flow to every patch: {share:.0%}")
+
+    def announce(self, session: Session, before: View, view: View) -> None:
+        """Say what is being done where it takes long; a flash would only be in the way."""
+        followed = {view.target, view.rival} - {before.target, before.rival, None}
+        if view.method == "attention_flow":
+            self.busy("Solving the flow to every patch ...")
+        elif METHODS[view.method].gradients and followed and session.slowest > NOTICED:
+            self.busy(f"Following {session.label(followed.pop())} back through the network ...")
+
+
+LONGEST = 600  # characters of a message
+
+
+SPINNER = """\
+<style>@keyframes rollout-turn { to { transform: rotate(360deg) } }</style>
+<span style="display:inline-block;width:11px;height:11px;margin-right:7px;border-radius:50%;
+border:2px solid #d84315;border-top-color:transparent;animation:rollout-turn 0.8s linear infinite">
+</span>"""
+
+
+def line(content: str) -> str:
+    """At most two lines fit above the picture, so that it never moves."""
+    return f'<div style="line-height:1.4">{content}</div>'
+
+
+def busy(sentence: str) -> str:
+    return line(f'<b class="rollout-busy">{SPINNER}{html.escape(sentence)}</b>')
+
+
+def problem(error: Exception) -> str:
+    """An error as a sentence; what is not one of ours says its kind."""
+    message = " ".join(str(error).split()) or "no message"
+    message = message.replace("use legacy=False", "untick the arithmetic of vit-explain")
+    if not isinstance(error, ValueError | OSError | TypeError | RuntimeError):
+        message = f"{type(error).__name__}: {message}"
+    short = message if len(message) <= LONGEST else message[:LONGEST] + " ..."
+    return line(
+        f'<span class="rollout-problem" style="color:#c62828">\u26a0 {html.escape(short)}</span>'
+    )
+
+
+def described(session: Session, view: View) -> str:
+    """What is shown, and what a person might trip over."""
+    rows, columns = session.grid_size
+    parts = [
+        f"{view.model} on {view.image}: {session.num_blocks} blocks of {session.num_heads} heads, "
+        f"{rows} \u00d7 {columns} patches."
+    ]
+    if view.settings.query is not None:
+        row, column = view.settings.query
+        parts.append(
+            f"Traced from row {row}, column {column}: click it again, or Escape, to go back."
+        )
+    if blind_to_class(view):
+        title = METHODS[view.method].title.capitalize()
+        parts.append(f"{title} is the same for every class, so the difference is 0.")
+    return " ".join(parts)
+
+
+def shares_table(shares: Mapping[str, tuple[float, float]], view: View) -> str:
+    """How much of the map lies on each object of the answer key."""
+    if not shares:
+        return ""
+    rows = [
+        f"<tr><td>{html.escape(label)}</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>"
+        for label, (mass, area) in shares.items()
+    ]
+    mass, area = (1 - sum(column) for column in zip(*shares.values(), strict=True))
+    rows.append(f"<tr><td>elsewhere</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>")
+    return (
+        '<table class="rollout-shares" style="line-height:1.35;font-size:12px;text-align:right">'
+        '<tr><th style="text-align:left">lies on</th><th>&emsp;map</th><th>&emsp;image</th></tr>'
+        + "".join(rows).replace("<tr><td>", '<tr><td style="text-align:left">')
+        + "</table>"
+    )

@@ -1,0 +1,126 @@
+"""How well a map finds an object whose mask is known: peak, average precision, share of mass.
+
+All work on the patch grid. Maps are (batch, rows, columns); a mask enters as the share of each
+patch that it covers, so that patches on an object's border count for what they are. Two measures
+need no mask: how spread out a map is, and how alike two maps rank the patches.
+"""
+
+import math
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+
+def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
+    return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
+
+
+def peak_on_object(saliency_map: Tensor, coverage: Tensor, *, threshold: float = 0.3) -> Tensor:
+    """Whether the largest patch lies on the object, that is, is covered by more than `threshold`.
+
+    The pointing game (Zhang et al., 2018) on patches. Returns (batch,) of bool.
+    """
+    _same_shape(saliency_map, coverage)
+    peak = saliency_map.flatten(1).argmax(dim=1, keepdim=True)  # (batch, 1)
+    return coverage.flatten(1).gather(1, peak).squeeze(1) > threshold
+
+
+def average_precision(saliency_map: Tensor, coverage: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Area under the precision-recall curve of "this patch belongs to the object".
+
+    Patches covered by more than `threshold` are the positives. Equal values are ranked together, as
+    in scikit-learn. Returns (batch,); NaN where the object covers no patch.
+    """
+    _same_shape(saliency_map, coverage)
+    return torch.stack(
+        [
+            ranking_precision(scores, relevant)
+            for scores, relevant in zip(
+                saliency_map.flatten(1), coverage.flatten(1) > threshold, strict=True
+            )
+        ]
+    )
+
+
+def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
+    """Average precision of one ranking: mean over relevant items of the precision at their rank."""
+    at_least = scores[None, :] >= scores[relevant][:, None]  # (relevant items, items)
+    return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
+
+
+def mass_on_object(saliency_map: Tensor, coverage: Tensor) -> Tensor:
+    """Share of the map's mass that lies on the object, (batch,); a blind map has its area."""
+    _same_shape(saliency_map, coverage)
+    return (saliency_map * coverage).sum(dim=(1, 2)) / saliency_map.sum(dim=(1, 2))
+
+
+def target_share(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
+    """The map's mass on the target's patches as a share of that on target and rival together.
+
+    0.5 means that the map does not tell them apart. Returns (batch,); NaN without mass on either.
+    """
+    _same_shape(saliency_map, target)
+    _same_shape(saliency_map, rival)
+    on_target = (saliency_map * target).sum(dim=(1, 2))
+    return on_target / (on_target + (saliency_map * rival).sum(dim=(1, 2)))
+
+
+def relative_entropy(saliency_map: Tensor) -> Tensor:
+    """Entropy of the map scaled to sum 1, as a share of log(patches), (batch,).
+
+    1 is a map without contrast, 0 a single patch; NaN for a map that is 0 everywhere.
+    """
+    shares = saliency_map.double().flatten(1)
+    shares = shares / shares.sum(dim=1, keepdim=True)
+    return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
+
+
+def rank_correlation(saliency_map: Tensor, other: Tensor) -> Tensor:
+    """Spearman's correlation over the patches, (batch,); equal values are ranked together.
+
+    NaN where a map is the same everywhere.
+    """
+    _same_shape(saliency_map, other)
+    ranks = [
+        torch.from_numpy(rankdata(maps.flatten(1).double(), axis=1))
+        for maps in (saliency_map, other)
+    ]
+    one, two = (rank - rank.mean(dim=1, keepdim=True) for rank in ranks)
+    return (one * two).sum(dim=1) / (one.square().sum(dim=1) * two.square().sum(dim=1)).sqrt()
+
+
+def _same_shape(saliency_map: Tensor, coverage: Tensor) -> None:
+    if saliency_map.dim() != 3 or saliency_map.shape != coverage.shape:
+        raise ValueError(
+            "map and coverage must both be (batch, rows, columns), "
+            f"got {tuple(saliency_map.shape)} and {tuple(coverage.shape)}"
+        )
+
+
+MOST_CONTRAST = 100.0  # as an exponent
+
+
+def match_entropy(saliency_map: Tensor, entropy: Tensor) -> Tensor:
+    """The map raised to the power at which its `relative_entropy` is the given one.
+
+    A power keeps the order of the patches: nothing is found that was not there, bright patches only
+    become brighter. So what a map of the same entropy finds beyond this one is not contrast.
+
+    Args:
+        saliency_map: (batch, rows, columns), non-negative, not 0 everywhere.
+        entropy: (batch,); values out of reach are met as closely as a power can.
+
+    Returns:
+        (batch, rows, columns), scaled to maximum 1.
+    """
+    scaled = saliency_map.double() / saliency_map.double().amax(dim=(1, 2), keepdim=True)
+    high = torch.full_like(scaled[:, :1, :1], MOST_CONTRAST)
+    low = 1 / high
+    for _ in range(50):  # entropy falls as the power grows: halve the interval, in logarithms
+        power = (low * high).sqrt()
+        too_flat = (relative_entropy(scaled**power) > entropy)[:, None, None]
+        low, high = low.where(~too_flat, power), high.where(too_flat, power)
+    return scaled**power

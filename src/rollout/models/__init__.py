@@ -1,0 +1,1 @@
+"""Models ready to be explained: networks, weights, preprocessing, labels, layout."""

@@ -1,0 +1,174 @@
+"""Models to be had: the bundled demo, any Vision Transformer of timm, or the user's own network."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from rollout.errors import UnsupportedNetworkError
+from rollout.files import DATA
+from rollout.models import labels as label_tables
+from rollout.models.layout import read_layout
+from rollout.models.model import Model, black_image
+from rollout.models.networks import create_network, load_state
+from rollout.models.preprocess import (
+    ImageSize,
+    Transform,
+    as_size,
+    default_transform,
+    normalisation,
+)
+from rollout.models.trial_run import check_order, classifies, probe
+
+
+def load_model(
+    name: str = "demo",
+    *,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = True,
+    image_size: ImageSize | None = None,
+    device: str | torch.device = "auto",
+    **options: object,
+) -> Model:
+    """The bundled demo model, or any Vision Transformer of timm.
+
+    Args:
+        name: "demo", or a timm name such as "deit_tiny_patch16_224" or "hf-hub:owner/model".
+        checkpoint: a local weights file for the architecture `name`: safetensors, or a torch file
+            of tensors (it is read with weights_only=True). Its classifier decides the classes.
+        pretrained: False leaves the weights random.
+        image_size: pixels, one number or (height, width), instead of the size that the weights were
+            trained at; position embeddings are interpolated.
+        device: "auto" takes a GPU where there is one.
+        options: for `timm.create_model`, such as num_classes.
+
+    Raises:
+        ValueError: unknown name, or a checkpoint that is damaged or does not fit.
+        ConnectionError: the pretrained weights are neither in the local cache nor within reach.
+        UnsupportedNetworkError: the network cannot be explained; the message says why.
+    """
+    if name == "demo":
+        if checkpoint is not None or options or image_size is not None:
+            raise ValueError(
+                "the demo model takes no checkpoint and no options; name an architecture"
+            )
+        network, labels = load_demo()
+        demo = wrap_model(network, labels=labels, name="demo", device=device)
+        return replace(demo, multi_label=True)
+    if image_size is not None:
+        options["img_size"] = as_size(image_size)
+    network = create_network(name, checkpoint, pretrained, options)
+    return wrap_model(network, name=name, device=device, image_size=image_size)
+
+
+def wrap_model(
+    network: nn.Module,
+    *,
+    transform: Transform | None = None,
+    labels: Sequence[str] | None = None,
+    name: str | None = None,
+    device: str | torch.device | None = None,
+    image_size: ImageSize | None = None,
+    grid_size: tuple[int, int] | None = None,
+    num_prefix_tokens: int | None = None,
+) -> Model:
+    """A network that the user already has, ready to be explained: of timm, torchvision, Hugging
+    Face, open_clip, or any module built on `scaled_dot_product_attention`.
+
+    Args:
+        network: put in eval mode, and moved to `device` if one is given.
+        transform: RGB image to (channels, height, width), or an image processor of Hugging Face; by
+            default the one that the network's own configuration describes.
+        labels: one per class; by default the network's own, or ImageNet's where timm knows the
+            network as trained on it.
+        image_size: what the default transform makes, one number or (height, width).
+        grid_size, num_prefix_tokens: the patch grid and the tokens before it, where they cannot be
+            read off the network. Found or given, they are held against what reaches each token.
+
+    Raises:
+        UnsupportedNetworkError: the network cannot be explained; the message says why.
+        ValueError: it does not take what the transform makes, or the labels are too many or few.
+    """
+    if device is not None:
+        network = network.to(find_device(device))
+    if transform is None:
+        transform = default_transform(network, image_size)
+    transform = getattr(transform, "image_processor", transform)  # of images and texts together
+    said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
+    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    image = black_image(transform)
+    height, width = image.shape[-2:]
+    try:
+        first = probe(network, image)
+        layout = read_layout(network, first, (height, width), **given)
+        check_order(network, image, layout)
+    except UnsupportedNetworkError as error:
+        message = f"{name}: {error}" if name else str(error)
+        raise UnsupportedNetworkError(message, error.finding) from error
+    num_classes = first.logits.shape[-1] if classifies(network, first.output) else 0
+    labels = label_tables.known_labels(network, num_classes) if labels is None else tuple(labels)
+    if labels is not None and len(labels) != num_classes:
+        raise ValueError(f"got {len(labels)} labels for a network with {num_classes} classes")
+    mean, std = normalisation(transform)
+    name = name or type(network).__name__
+    return Model(
+        network.eval(),
+        transform,
+        layout,
+        labels,
+        name,
+        num_classes,
+        mean,
+        std,
+        given_layout=given,
+    )
+
+
+DEMO_WEIGHTS = DATA / "models" / "demo.safetensors"
+
+
+def load_demo(path: Path | None = None) -> tuple[nn.Module, tuple[str, ...]]:
+    """A demo model and its labels, as the card beside its weights describes them.
+
+    Args:
+        path: the weights that `training.export` wrote; None is the bundled model.
+    """
+    path = path or DEMO_WEIGHTS
+    card_path = path.with_suffix(".json")
+    for file in (path, card_path):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"no demo model at {file}; run notebooks/08_train_the_demo_model.ipynb"
+            )
+    card = json.loads(card_path.read_text())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
+        raise ValueError(f"{path} is damaged: its hash is not the one in {card_path.name}")
+    geometry = {key: value for key, value in card["geometry"].items() if key != "architecture"}
+    network = timm.create_model(
+        card["geometry"]["architecture"], num_classes=len(card["classes"]), **geometry
+    )
+    load_state(network, load_file(path), path, "demo")
+    network.pretrained_cfg |= card["preprocessing"]
+    return network, tuple(card["classes"])
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of that name if torch can use it here; "auto" is a GPU where there is one."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
+    try:
+        torch.empty(0, device=chosen)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"torch cannot use the device {device!r} here; use auto or cpu") from error
+    return chosen

@@ -1,0 +1,1 @@
+"""Pictures: functions take axes and return axes."""

@@ -1,0 +1,92 @@
+"""What all pictures share: figures, the one colour bar, bytes of a PNG."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rollout.files import whole_file
+
+COLOUR_MAP = "inferno"
+
+
+def colour_bar(
+    axes: Axes | np.ndarray,
+    high: float,
+    label: str,
+    *,
+    low: float = 0.0,
+    colours: str = COLOUR_MAP,
+    small: bool = False,
+    ticks: Sequence[float] | None = None,
+    **place: Any,
+) -> None:
+    """A bar of a map's colours with its unit, beside one panel or several.
+
+    Args:
+        label: what the values mean, with their unit.
+        small: for grids of small panels.
+        ticks: where numbers stand; by default matplotlib chooses.
+        place: for `Figure.colorbar`, such as location, aspect or pad.
+    """
+    figure = np.ravel(np.asarray(axes))[0].figure
+    place |= {"format": "{x:.2g}"} if small else {}
+    bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), ax=axes, **place)
+    bar.set_label(label, **({"fontsize": "small"} if small else {}))
+    if small:
+        bar.ax.tick_params(labelsize="small")
+    if ticks is not None:
+        bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    elif not small:
+        bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+
+
+def new_figure(
+    rows: int, columns: int, *, width: float, height: float
+) -> tuple[Figure, np.ndarray]:
+    """A figure that a notebook shows where it is the last value of a cell, and only there."""
+    figure, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(width, height), layout="constrained", dpi=90
+    )
+    plt.close(figure)
+    return figure, axes
+
+
+def save_picture(picture: np.ndarray, path: str | Path) -> Path:
+    """Write (height, width, 3), in [0, 1] or of uint8, as an image file without axes."""
+    if picture.dtype != np.uint8:
+        picture = (255 * picture + 0.5).astype(np.uint8)
+    with whole_file(path) as partial:
+        Image.fromarray(picture).save(partial)
+    return Path(path)
+
+
+def jet_overlay(picture: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
+    """The published look of vit-explain: jet added to the image, the brightest value scaled to 1.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+        saliency_map: (height, width), non-negative.
+
+    Returns:
+        (height, width, 3) of uint8.
+    """
+    scaled = saliency_map / (saliency_map.max() or 1.0)
+    added = matplotlib.colormaps["jet"](scaled)[..., :3] + picture
+    return (255 * added / added.max()).astype(np.uint8)
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The bytes of a PNG file, the same for the same figure: without the date and versions."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,116 @@
+"""Pictures of explanations. Functions take axes and return axes.
+
+Maps are shown in inferno: its lightness rises steadily, so it survives greyscale printing and
+colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look of vit-explain.
+"""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
+
+
+class Outlined(Protocol):
+    """A picture whose objects' pixels are known, such as `demo.scenes.Scene`."""
+
+    @property
+    def image(self) -> np.ndarray: ...
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]: ...
+
+
+def plot_picture(picture: np.ndarray, *, ax: Axes, title: str = "") -> Axes:
+    """An image (height, width, 3) without axes."""
+    ax.imshow(picture)
+    ax.set_title(title, fontsize="medium")
+    ax.set_axis_off()
+    return ax
+
+
+def plot_overlay(
+    picture: np.ndarray,
+    saliency_map: np.ndarray,
+    *,
+    ax: Axes,
+    title: str = "",
+    vmax: float | None = None,
+    opacity: float = 0.8,
+    unit: str | None = None,
+) -> Axes:
+    """The map in colour over the greyed and dimmed image, which shows where the map is low.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+        saliency_map: (rows, columns) of any size; it is stretched over the picture, so that patch
+            borders fall where the network cut the image.
+        vmax: the value shown brightest; give panels that are compared the same one.
+        opacity: of the map where it is brightest; where it is 0 it hides nothing.
+        unit: what the values mean; draws a colour bar with it.
+    """
+    height, width = picture.shape[:2]
+    grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    plot_picture(grey, ax=ax, title=title)
+    vmax = vmax if vmax is not None else float(saliency_map.max()) or 1.0
+    ax.imshow(
+        saliency_map,
+        cmap=COLOUR_MAP,
+        vmin=0,
+        vmax=vmax,
+        alpha=opacity * np.sqrt(np.clip(saliency_map / vmax, 0, 1)),
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="bilinear",
+    )
+    if unit is not None:
+        colour_bar(ax, vmax, unit, fraction=0.046, pad=0.03)
+    return ax
+
+
+def plot_maps(
+    picture: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    *,
+    unit: str,
+    shared: bool = True,
+    columns: int = 4,
+) -> Figure:
+    """The image, then one overlay per map, in rows of up to `columns` panels.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+        maps: title to map (rows, columns).
+        unit: what a map's values mean.
+        shared: one scale for all; False scales each panel to its own maximum, which is then
+            written into its title.
+    """
+    columns = min(columns, len(maps) + 1)
+    rows = -(-(len(maps) + 1) // columns)
+    figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9, height=2.8 * rows)
+    panels = axes.ravel()
+    for ax in panels:
+        ax.set_axis_off()
+    plot_picture(picture, ax=panels[0], title="image")
+    top = max(float(values.max()) for values in maps.values()) or 1.0
+    for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
+        own = "" if shared else f"\nbrightest: {values.max():.2g}"
+        plot_overlay(picture, values, ax=ax, title=title + own, vmax=top if shared else None)
+    label = unit if shared else f"part of the panel's brightest ({unit})"
+    colour_bar(panels, top if shared else 1.0, fill(label, width=28), aspect=30)
+    return figure
+
+
+def plot_scenes(scenes: Sequence[Outlined], *, columns: int = 5) -> Figure:
+    """Scenes with the classes they hold, each object outlined by its mask."""
+    rows = -(-len(scenes) // columns)
+    figure, axes = new_figure(rows, columns, width=2.2 * columns, height=2.45 * rows)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, scene in zip(axes.flat, scenes, strict=False):
+        plot_picture(scene.image, ax=ax, title=", ".join(scene.masks))
+        for mask in scene.masks.values():
+            ax.contour(mask, levels=[0.5], colors="white", linewidths=0.8)
+    return figure

@@ -1,0 +1,205 @@
+"""Pictures of sweeps: grids of maps, curves over the discard ratio, and bars."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
+from rollout.plots.maps import plot_overlay, plot_picture
+from rollout.settings import METHODS
+
+PUBLISHED_RATIO = 0.9  # the default of vit-explain
+
+
+# The columns of `sweep` that are measures, with what stands at their axis.
+MEASURES = {
+    "target_mass": "share of mass on target",
+    "peak_on_target": "peak on the target",
+    "entropy": "entropy / log(patches)",
+    "rank_correlation": "rank correlation with ratio 0",
+}
+
+
+# Told apart by all colour-blind eyes (Okabe & Ito), and by their markers on grey paper.
+LINES = {"mean": ("#0072b2", "o"), "max": ("#d55e00", "^"), "min": ("#009e73", "v")}
+
+
+WORDS = {"discard_ratio": "discard {:g}", "head_fusion": "{}", "label": "{}", "scene": "{}"}
+
+
+def plot_sweep_grid(
+    pictures: np.ndarray | Mapping[Any, np.ndarray],
+    cells: pd.DataFrame,
+    *,
+    rows: str,
+    columns: str,
+    unit: str | None = None,
+    shared: Literal["figure", "row", "panel"] = "row",
+    size: float = 1.75,
+) -> Figure:
+    """Maps in rows and columns of what two columns of a sweep say.
+
+    Args:
+        pictures: the image (height, width, 3) in [0, 1]; or one for each row, shown before it.
+        cells: rows of `sweep`, one for each panel.
+        rows, columns: names of columns of `cells`, such as "head_fusion" and "discard_ratio".
+        unit: what a map's values mean; by default what the cells' method says.
+        shared: what has one scale, with a colour bar at the end of each row; "panel" scales each
+            map to its own maximum, which is then written over it.
+        size: of a panel, in inches.
+    """
+    names, across = cells[rows].unique().tolist(), cells[columns].unique().tolist()
+    unit = METHODS[cells["method"].iloc[0]].unit if unit is None else unit
+    own = isinstance(pictures, Mapping)
+    beside = pictures if isinstance(pictures, Mapping) else dict.fromkeys(names, pictures)
+    width, height = size * (len(across) + own) + 1.2, (size + 0.1) * len(names)
+    figure, axes = new_figure(len(names), len(across) + own, width=width, height=height)
+    top = _brightest(cells["relevance"]) if shared == "figure" else None
+    for name, panels in zip(names, axes, strict=True):
+        row = cells[cells[rows] == name].set_index(columns)["relevance"][across]
+        scale = None if shared == "panel" else top or _brightest(row)
+        if own:
+            plot_picture(beside[name], ax=panels[0])
+        for ax, (value, saliency_map) in zip(panels[own:], row.items(), strict=True):
+            plot_overlay(beside[name], saliency_map, ax=ax, vmax=scale)
+            lines = [say(columns, value)] if name == names[0] else []
+            lines += [f"brightest: {saliency_map.max():.2g}"] if shared == "panel" else []
+            ax.set_title("\n".join(lines), fontsize="small" if shared == "panel" else "medium")
+        if scale is not None:
+            colour_bar(panels, scale, fill(unit, 20), small=True, aspect=14, pad=0.01)
+        panels[0].set_axis_on()
+        panels[0].set(xticks=[], yticks=[], ylabel=say(rows, name))
+        panels[0].spines[:].set_visible(False)
+    if scale is None:
+        label = f"part of the panel's brightest\n(brightest: {unit})"
+        colour_bar(axes, 1.0, label, small=True, aspect=14 * len(names), pad=0.01)
+    return figure
+
+
+def _brightest(maps: Iterable[np.ndarray]) -> float:
+    return max(float(values.max()) for values in maps) or 1.0
+
+
+def say(column: str, value: Any) -> str:
+    """A value of a column for the eye, such as "discard 0.9"."""
+    if column == "method":
+        return METHODS[value].title
+    return WORDS.get(column, f"{column} {{}}").format(value)
+
+
+def plot_curves(
+    table: pd.DataFrame, *, measures: Sequence[str], lines: str = "head_fusion"
+) -> Figure:
+    """Measures against the discard ratio, means over all scenes and targets: a row per method.
+
+    Args:
+        table: of `sweep` or `sweep_scenes`.
+        measures: some of MEASURES.
+        lines: the column whose values are drawn as lines.
+    """
+    methods = table["method"].unique()
+    width, height = 3.4 * len(measures), 2.9 * len(methods)
+    figure, axes = new_figure(len(methods), len(measures), width=width, height=height)
+    for row, method in zip(axes, methods, strict=True):
+        for ax, measure in zip(row, measures, strict=True):
+            plot_curve(table[table["method"] == method], measure, lines=lines, ax=ax)
+            ax.set_title(METHODS[method].title, fontsize="medium")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def plot_curve(
+    table: pd.DataFrame,
+    measure: str,
+    *,
+    lines: str = "head_fusion",
+    control: str | None = None,
+    ax: Axes,
+) -> Axes:
+    """One measure against the discard ratio, with the published ratio marked.
+
+    Args:
+        control: another column, drawn dotted beside the measure.
+    """
+    ax.set_ylim(0, 1.04)
+    for name, cells in table.groupby(lines, sort=False):
+        means = cells.groupby("discard_ratio")[measure].mean()
+        colour, marker = LINES.get(str(name), (None, "."))
+        ax.plot(_place(means.index), means, marker=marker, color=colour, ms=4, label=str(name))
+        if control is not None:
+            means = cells.groupby("discard_ratio")[control].mean()
+            ax.plot(_place(means.index), means, ":", color=colour)
+        if means.min() < 0:
+            ax.set_ylim(bottom=-1.04)
+    if measure == "target_mass" and "area" in table:
+        ax.axhline(table["area"].mean(), color="0.4", linestyle="-.", label="a blind map")
+    ax.axvline(_place(PUBLISHED_RATIO), color="0.6", linestyle="--", zorder=0)
+    ax.set(xlabel="discard ratio (dashed: published)", ylabel=MEASURES[measure])
+    ticks = _apart(sorted(table["discard_ratio"].unique()))
+    ax.set_xticks(_place(ticks), [f"{ratio:g}" for ratio in ticks])
+    ax.grid(alpha=0.25)
+    return ax
+
+
+def plot_bars(table: pd.DataFrame, *, measures: Sequence[str]) -> Figure:
+    """Measures of each head fusion, means over all scenes and targets: bars per method and ratio.
+
+    Args:
+        table, measures: as in `plot_curves`.
+    """
+    keys = ["method", "discard_ratio", "head_fusion"]
+    means = table.groupby(keys, sort=False)[list(measures)].mean()
+    figure, (axes,) = new_figure(1, len(measures), width=4.3 * len(measures), height=3.4)
+    for ax, measure in zip(axes, measures, strict=True):
+        bars = means[measure].unstack("head_fusion")
+        colours = [LINES[name][0] for name in bars]
+        names = [
+            (say("method", m).replace(" ", "\n"), say("discard_ratio", r)) for m, r in bars.index
+        ]
+        bars.index = [",\n".join(name) for name in names]
+        bars.plot.bar(ax=ax, color=colours, rot=0, legend=False, fontsize="small")
+        ax.set(ylim=(0, 1.04), ylabel=MEASURES[measure])
+        if measure == "target_mass" and "area" in table:
+            ax.axhline(table["area"].mean(), color="0.4", linestyle="-.", label="a blind map")
+    axes[0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _place(ratio: Any) -> Any:
+    """Where a ratio stands on the axis: by what is kept, as the last tenth matters most."""
+    return -np.log10(1 - np.asarray(ratio, dtype=float))
+
+
+def _apart(ratios: Sequence[float]) -> list[float]:
+    """Those of the ratios, in order, whose labels have room beside each other."""
+    room, chosen = 0.11 * (_place(ratios[-1]) - _place(ratios[0])), [ratios[0]]
+    for ratio in ratios:
+        if _place(ratio) - _place(chosen[-1]) >= room:
+            chosen.append(ratio)
+    return chosen
+
+
+def plot_share_grid(
+    shares: np.ndarray, rows: Sequence[object], columns: Sequence[object], *, ax: Axes, unit: str
+) -> Axes:
+    """A table of shares in colour, each with its number written into it.
+
+    Args:
+        shares: (rows, columns) in [0, 1].
+        unit: what a share counts, for the colour bar.
+    """
+    ax.imshow(shares, cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "black" if share > 0.6 else "white"
+        ax.text(column, row, f"{share:.0%}", color=colour, ha="center", va="center")
+    ax.set_xticks(range(len(columns)), [str(column) for column in columns])
+    ax.set_yticks(range(len(rows)), [str(row) for row in rows])
+    colour_bar(ax, 1.0, unit)
+    return ax

@@ -1,0 +1,91 @@
+"""What can be chosen: methods, head fusions, ratio, blocks, head, query. Imports nothing heavy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal, get_args
+
+HeadFusion = Literal["mean", "max", "min"]
+HEAD_FUSIONS: tuple[HeadFusion, ...] = get_args(HeadFusion)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The knobs of a map; the defaults are those of the papers.
+
+    Attributes:
+        head_fusion: "mean", "max" or "min" over the heads.
+        discard_ratio: share of each block's lowest fused attention to leave out, in [0, 1).
+        start_block, end_block: the blocks that count, as in a slice: the first, and the one after
+            the last; None is the end of the network.
+        head: one head alone, None for all.
+        query: the patch (row, column) whose tokens are traced back, None for what the classifier
+            reads.
+        legacy: the arithmetic of vit-explain as it was published, faults included.
+    """
+
+    head_fusion: HeadFusion = "mean"
+    discard_ratio: float = 0.0
+    start_block: int = 0
+    end_block: int | None = None
+    head: int | None = None
+    query: tuple[int, int] | None = None
+    legacy: bool = False
+
+    def __post_init__(self) -> None:
+        check_head_fusion(self.head_fusion)
+        check_discard_ratio(self.discard_ratio)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is said of a method; `explanations.methods` has its arithmetic.
+
+    Attributes:
+        title, unit: for people; the unit is what a value of the map means.
+        gradients: whether it needs gradients, and so depends on the target.
+        legacy: whether vit-explain has it, so that its published arithmetic can be asked for.
+    """
+
+    title: str
+    unit: str
+    gradients: bool = False
+    legacy: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    "raw_attention": Method("raw attention", "attention of the last block"),
+    "attention_rollout": Method("attention rollout", "share of the readout's content", legacy=True),
+    "attention_flow": Method("attention flow", "maximum flow from the readout"),
+    "gradient_rollout": Method(
+        "gradient rollout", "share of the readout's evidence", gradients=True, legacy=True
+    ),
+}
+
+
+def check_method(method: str) -> None:
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+
+
+def check_head_fusion(head_fusion: str) -> None:
+    if not isinstance(head_fusion, str) or head_fusion not in HEAD_FUSIONS:
+        raise ValueError(f"head_fusion must be one of {sorted(HEAD_FUSIONS)}, got {head_fusion!r}")
+
+
+def check_discard_ratio(discard_ratio: float) -> None:
+    number = isinstance(discard_ratio, Real) and not isinstance(discard_ratio, bool)
+    if not number or not 0 <= discard_ratio < 1:
+        raise ValueError(f"discard_ratio must be a number in [0, 1), got {discard_ratio!r}")
+
+
+def check_start_block(start_block: int, num_blocks: int) -> None:
+    """A first block that leaves none is an error."""
+    if not isinstance(start_block, int) or not 0 <= start_block < num_blocks:
+        raise ValueError(
+            f"start_block must be in [0, {num_blocks - 1}] for {num_blocks} blocks, got "
+            f"{start_block!r}"
+        )
+
+
+DEFAULTS = Settings()

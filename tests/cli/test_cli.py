@@ -1,0 +1,399 @@
+"""The command line, as a user meets it: what it writes, what it says, and how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from rollout import explain, load_model
+from rollout.cli import explain as commands
+from rollout.cli import main as cli
+from rollout.models import load
+from rollout.plots.figure import jet_overlay
+from rollout.settings import HEAD_FUSIONS, METHODS
+
+TINY = "vit_tiny_patch16_224"
+GEOMETRY: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "img_size": 64}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small random demo model of three classes, and an empty working directory."""
+    network = timm.create_model(TINY, num_classes=3, **GEOMETRY)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    data = tmp_path / "data"
+    data.mkdir()
+    path = data / "demo.safetensors"
+    save_file({name: value.half() for name, value in network.state_dict().items()}, path)
+    card = {
+        "classes": ["cat", "dog", "bird"],
+        "geometry": {"architecture": TINY, **GEOMETRY},
+        "preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0},
+        "sha256": sha256(path.read_bytes()).hexdigest(),
+    }
+    (data / "demo.json").write_text(json.dumps(card))
+    monkeypatch.setattr(load, "DEMO_WEIGHTS", path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "both.png")
+    return tmp_path / "both.png"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `rollout explain ...`."""
+        try:
+            code = cli.main(["explain", "--device", "cpu", *map(str, arguments)])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def files(folder: str | Path = ".") -> list[str]:
+    """All files below the folder, hidden ones too."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
+    )
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def fails(result: tuple[int, str, str], code: int) -> str:
+    """Check that there was one sentence and nothing else; returns it."""
+    assert result[0] == code and result[1] == ""
+    assert result[2].startswith("rollout: error: ") and result[2].count("\n") == 1
+    assert files() == []
+    return result[2]
+
+
+# What is written
+
+
+def test_without_a_class_it_is_attention_rollout(run: Run, image: Path) -> None:
+    code, out, err = run(image)
+    assert (code, err) == (0, "")
+    assert files() == ["attention_rollout_0.900_max.png", "input.png"]
+    lines = out.splitlines()
+    assert lines[0] == f"input.png: what the network saw of {image}"
+    assert lines[1].startswith("attention_rollout_0.900_max.png: attention rollout: ")
+    assert lines[1].endswith("%)")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--category_index", 1], ["--category-index", 1], ["--target", "dog"]]
+)
+def test_with_a_class_it_is_gradient_rollout(run: Run, image: Path, arguments: list) -> None:
+    code, out, _ = run(image, *arguments)
+    assert code == 0 and files() == ["grad_rollout_1_0.900_max.png", "input.png"]
+    assert "gradient rollout: dog (" in out
+
+
+def test_the_pictures_are_those_of_the_library(run: Run, image: Path) -> None:
+    assert run(image, "--target", "bird", "--head_fusion", "mean", "--discard_ratio", "0.5")[0] == 0
+    model = load_model("demo", device="cpu")
+    explanation = explain(
+        model, image, method="gradient_rollout", target=2, head_fusion="mean", discard_ratio=0.5
+    )
+    seen = explanation.pictures[0].numpy()
+    expected = jet_overlay(seen, explanation.saliency_map()[0])
+    np.testing.assert_array_equal(pixels("grad_rollout_2_0.500_mean.png"), expected)
+    np.testing.assert_allclose(pixels("input.png") / 255, seen, atol=0.5 / 255 + 1e-6)
+    assert expected.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("fusion", HEAD_FUSIONS)
+def test_every_method_and_fusion(run: Run, image: Path, method: str, fusion: str) -> None:
+    arguments = ("--method", method, "--head-fusion", fusion, "--discard-ratio", 0, "--target", 2)
+    assert run(image, *arguments)[0] == 0
+    stem = "grad_rollout_2" if method == "gradient_rollout" else method
+    assert files() == sorted(["input.png", f"{stem}_0.000_{fusion}.png"])
+
+
+def test_gradient_rollout_without_a_class_takes_the_predicted_one(run: Run, image: Path) -> None:
+    code, out, _ = run(image, "--method", "gradient_rollout")
+    predicted = int(explain(load_model("demo", device="cpu"), image).logits.argmax())
+    assert code == 0 and f"grad_rollout_{predicted}_0.900_max.png" in files()
+
+
+def test_the_flags_of_vit_explain(run: Run, image: Path) -> None:
+    arguments = ("--head_fusion", "min", "--discard_ratio", "0.8", "--category_index", "0")
+    assert run("--image_path", image, *arguments)[0] == 0
+    assert files() == ["grad_rollout_0_0.800_min.png", "input.png"]
+
+
+def test_several_images_get_a_folder_each(run: Run, image: Path, tmp_path: Path) -> None:
+    others = [tmp_path / "more" / "both.jpg", tmp_path / "BOTH.png", tmp_path / "both-2.png"]
+    (tmp_path / "more").mkdir()
+    for other in others:
+        Image.open(image).save(other)
+    code, out, err = run(image, *others, "--image-path", image, "--out", "all")
+    assert (code, err) == (0, "")
+    folders = ["BOTH-3", "both", "both-2", "both-2-2", "both-4"]
+    names = ["attention_rollout_0.900_max.png", "input.png"]
+    assert sorted(files("all")) == sorted(
+        f"{folder}/{name}" for folder in folders for name in names
+    )
+    assert len(out.splitlines()) == 10
+    for line in out.splitlines():
+        assert Path(line.split(": ")[0]).is_file()
+
+
+def test_a_checkpoint_of_ones_own(run: Run, image: Path, tmp_path: Path) -> None:
+    name = "deit_tiny_patch16_224"
+    save_file(timm.create_model(name, num_classes=3).state_dict(), tmp_path / "mine.safetensors")
+    arguments = ("--model", name, "--checkpoint", tmp_path / "mine.safetensors")
+    code, out, err = run(image, *arguments, "--category_index", 2, "--out", "new/folder")
+    assert (code, err) == (0, "")
+    assert files() == ["new/folder/grad_rollout_2_0.900_max.png", "new/folder/input.png"]
+    assert "gradient rollout: class 2 (" in out
+    sentence = run(image, *arguments, "--target", "dog")
+    assert sentence[0] == 2 and "this model has no labels to look 'dog' up in" in sentence[2]
+
+
+def test_an_existing_file_is_replaced(run: Run, image: Path) -> None:
+    Path("input.png").write_text("old")
+    assert run(image)[0] == 0 and pixels("input.png").shape == (64, 64, 3)
+
+
+# Wrong usage
+
+
+def test_an_image_is_not_overwritten_by_its_own_picture(run: Run, image: Path) -> None:
+    before = image.read_bytes()
+    own = image.rename("input.png")
+    code, out, err = run(own)
+    assert (code, out) == (2, "") and "input.png would be overwritten; give another" in err
+    assert own.read_bytes() == before
+    assert run(own, "--out", "new")[0] == 0 and own.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--discard_ratio", "-0.1"], r"must be a number in \[0, 1\), got '-0.1'"),
+        (["--discard_ratio", "1.0"], r"must be a number in \[0, 1\), got '1.0'"),
+        (["--discard-ratio", "abc"], r"must be a number in \[0, 1\), got 'abc'"),
+        (["--discard-ratio", "nan"], r"must be a number in \[0, 1\), got 'nan'"),
+        (["--discard-ratio", "True"], r"must be a number in \[0, 1\), got 'True'"),
+        (["--head_fusion", "median"], "invalid choice: 'median'.*mean.*max.*min"),
+        (["--method", "gradcam"], "invalid choice: 'gradcam'.*gradient_rollout"),
+        (["--colour", "red"], "unrecognized arguments: --colour"),
+        (["--category_index", "dog"], "invalid int value: 'dog'"),
+        (["--category_index", "1", "--target", "dog"], "not allowed with argument"),
+        (["--category_index", "3"], r"class index must be in \[0, 2\], got 3"),
+        (["--category_index", "-1"], r"class index must be in \[0, 2\], got -1"),
+        (["--target", "dgo"], r"unknown class 'dgo'; did you mean 'dog' \(1\)\?"),
+        (["--target", "zebra"], "unknown class 'zebra'; the labels are cat, dog, bird"),
+        (["--model", "vit_tiy_patch16_224"], "unknown model .*did you mean vit_tiny_patch16_224"),
+        (["--checkpoint", "a.pth"], "--checkpoint needs --model, its architecture's name"),
+        (["--device", "gpu"], "unknown device 'gpu'; use auto, cpu, cuda"),
+        (["--out", __file__], "test_cli.py is a file; give a folder"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, image: Path, arguments: list, message: str) -> None:
+    sentence = fails(run(image, *arguments), 2)
+    assert re.search(message, sentence)
+
+
+def test_no_image(run: Run) -> None:
+    assert "no image; give a file (see rollout explain --help)" in fails(run(), 2)
+
+
+@pytest.mark.parametrize("flag", ["--use_cuda", "--use-cuda"])
+def test_use_cuda_is_device_cuda(
+    flag: str, run: Run, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find_device(device: str) -> torch.device:
+        asked.append(device)
+        raise ValueError("torch cannot use the device 'cuda' here; use auto or cpu")
+
+    monkeypatch.setattr(commands, "find_device", find_device)
+    assert "device 'cuda'" in fails(run(image, flag), 2) and asked == ["cuda"]
+
+
+def test_no_command_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in [([], "required: COMMAND"), (["explian"], "invalid choice")]:
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(arguments)
+        error = capsys.readouterr().err
+        assert error.startswith("rollout: error: ") and message in error
+
+
+# Failure
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no image file"), (b"", "is not an image"), (b"\x89PNG", "is not an image")],
+)
+def test_an_image_that_does_not_open(
+    content: bytes | None, message: str, run: Run, image: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    if content is not None:
+        bad.write_bytes(content)
+    assert message in fails(run(bad), 1)
+    assert message in fails(run(image, bad, image), 1)  # and nothing is written for the good ones
+
+
+def test_every_bad_image_is_named(run: Run, image: Path, tmp_path: Path) -> None:
+    sentence = fails(run(tmp_path / "a.png", image, tmp_path), 1)
+    assert "a.png; no image file" in sentence and "(a folder)" in sentence
+
+
+def test_a_missing_and_a_damaged_checkpoint(run: Run, image: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("hello")
+    arguments = (image, "--model", TINY, "--checkpoint")
+    assert "no checkpoint file" in fails(run(*arguments, tmp_path / "b.pth"), 1)
+    assert "is no readable checkpoint" in fails(run(*arguments, tmp_path / "a.pth"), 1)
+
+
+def test_no_network_for_weights(run: Run, image: Path) -> None:
+    sentence = fails(run(image, "--model", "deit_tiny_patch16_224"), 1)
+    assert "not in the local cache" in sentence and "connect once" in sentence
+
+
+def test_a_model_without_attention(run: Run, image: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet18", num_classes=2).state_dict(), tmp_path / "a.safetensors")
+    arguments = ("--model", "resnet18", "--checkpoint", tmp_path / "a.safetensors")
+    sentence = fails(run(image, *arguments), 1)
+    assert "resnet18: ResNet cannot be rolled out: it ran without" in sentence
+
+
+def test_logits_that_are_not_numbers(run: Run, image: Path, tmp_path: Path) -> None:
+    state = timm.create_model("deit_tiny_patch16_224", num_classes=3).state_dict()
+    state["head.bias"][1] = torch.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    arguments = ("--model", "deit_tiny_patch16_224", "--checkpoint", tmp_path / "nan.safetensors")
+    assert "both.png: the network's output is not finite (NaN" in fails(run(image, *arguments), 1)
+
+
+def failing_save(error: BaseException) -> Callable[..., None]:
+    def save(self: Image.Image, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"half a picture")
+        raise error
+
+    return save
+
+
+def test_a_full_disk(run: Run, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(28, "No space left on device", "input.png")
+    monkeypatch.setattr(Image.Image, "save", failing_save(full))
+    assert "input.png: No space left on device" in fails(run(image), 1)
+
+
+def test_control_c_leaves_nothing_half_written(
+    run: Run, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image.Image, "save", failing_save(KeyboardInterrupt()))
+    assert "interrupted" in fails(run(image), 130)
+
+
+def test_out_of_memory(run: Run, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explain(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(commands, "explain", explain)
+    assert "out of memory" in fails(run(image), 1)
+
+
+# The process
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), **environment},
+    )
+
+
+def test_help_needs_nothing_heavy_and_shows_an_example() -> None:
+    script = (
+        "import sys, rollout.cli.main\n"
+        "try: rollout.cli.main.main(['explain', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'timm', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    result = process("-c", script)
+    assert result.stdout.endswith("[]\n") and result.stderr == ""
+    assert "rollout explain both.png --target dog" in result.stdout
+    for name in ("image_path", "head_fusion", "discard_ratio", "category_index", "use_cuda"):
+        assert f"--{name}" in result.stdout and f"--{name.replace('_', '-')}" in result.stdout
+
+
+def test_as_a_module_without_a_display(image: Path) -> None:
+    result = process("-m", "rollout", "explain", "missing.png", DISPLAY="", MPLBACKEND="")
+    assert result.returncode == 1
+    assert result.stderr == "rollout: error: no image file missing.png\n"
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert set(cli.METHODS) == set(METHODS)
+    assert set(cli.HEAD_FUSIONS) == set(HEAD_FUSIONS)
+
+
+# Models
+
+
+def test_the_card_of_a_model_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "demo", "vit_base_patch16_siglip_224"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("demo\n") and "\nvit_base_patch16_siglip_224\n" in printed
+    assert "14 x 14 (rows x columns)" in printed and "attention layer" in printed
+
+
+def test_models_are_listed_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "--pattern", "vit_*dinov2*"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9 and lines[-1] == "8 of 8 can be explained"
+    assert lines[0].startswith("vit_base_patch14_dinov2: grid 37 x 37, 1 prefix tokens, ")
+    assert cli.main(["models", "--pattern", "swin_tiny*", "--refused"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("swin_tiny_patch4_window7_224: refused, windows of 49 tokens")
+    assert lines[-1] == "0 of 1 can be explained"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["swin_tiny_patch4_window7_224"], "swin_tiny_.*: SwinTransformer cannot be rolled", 1),
+        (["vit_tyni"], "timm knows no architecture 'vit_tyni'", 2),
+        (["--pattern", "x*y"], "no architecture of timm fits 'x\\*y'", 2),
+        (["demo", "--refused"], "give names or a pattern, not both", 2),
+    ],
+)
+def test_models_that_cannot_be_shown(
+    arguments: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models", *arguments]) == code
+    assert re.search(f"rollout: error: {message}", capsys.readouterr().err)

@@ -1,0 +1,99 @@
+"""Scenes: reproducible, and an answer key that fits the picture."""
+
+import numpy as np
+import pytest
+import torch
+from draw_samples import SCENE_SEEDS, draw_samples
+from PIL import Image
+
+from rollout.demo import scenes
+from rollout.demo.samples import load_coverage, load_masks, sample_names, sample_path
+from rollout.demo.scenes import CLASSES, GLYPHS, SceneDataset, draw_scene, sprites
+
+
+def test_the_same_number_gives_the_same_scene():
+    first, again = (SceneDataset(seed=3, length=9).scene(7) for _ in range(2))
+    other = SceneDataset(seed=4, length=9).scene(7)
+    assert np.array_equal(first.image, again.image)
+    assert list(first.masks) == list(again.masks)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_masks_are_disjoint_and_each_object_is_visible():
+    for number in range(40):
+        scene = SceneDataset(seed=0, length=40).scene(number)
+        masks = np.stack(list(scene.masks.values()))
+        assert 1 <= len(masks) <= 3
+        assert masks.sum(axis=0).max() == 1
+        assert (masks.sum(axis=(1, 2)) > 200).all()
+
+
+def test_a_mask_is_where_the_object_was_painted(monkeypatch):
+    """With sprites painted in one flat colour, the mask is exactly where that colour is."""
+    red = {name: [_flat(sprite) for sprite in drawn] for name, drawn in sprites().items()}
+    monkeypatch.setattr(scenes, "sprites", lambda: red)
+    monkeypatch.setattr(scenes, "_relight", lambda rng, image: image)
+    for seed in range(5):
+        scene = draw_scene(np.random.default_rng(seed), ("tree",))
+        painted = (scene.image == (255, 0, 1)).all(axis=2)
+        assert painted.sum() > 200
+        assert (scene.masks["tree"] >= painted).all()
+        assert (scene.masks["tree"] & ~painted).mean() < 0.02  # the soft edge
+
+
+def _flat(sprite):
+    flat = Image.new("RGBA", sprite.size, (255, 0, 1, 255))
+    flat.putalpha(sprite.getchannel("A"))
+    return flat
+
+
+def test_labels_name_the_objects_of_the_scene():
+    dataset = SceneDataset(seed=1, length=20, objects=2)
+    for number in range(20):
+        image, labels = dataset[number]
+        assert image.shape == (3, 224, 224) and image.dtype == torch.uint8
+        present = {CLASSES[index] for index in labels.nonzero().flatten()}
+        assert present == set(dataset.scene(number).masks)
+        assert len(present) == 2
+
+
+def test_every_glyph_of_the_sheet_is_drawn_and_none_is_cut():
+    for name, glyphs in GLYPHS.items():
+        for sprite in sprites()[name]:
+            alpha = np.asarray(sprite)[..., 3]
+            assert (alpha > 128).mean() > 0.1
+        assert len(sprites()[name]) == len(glyphs)
+
+
+@pytest.mark.parametrize("classes", [("cat", "cat"), ("unicorn",)])
+def test_impossible_classes_are_named(classes):
+    with pytest.raises(ValueError, match="different names out of"):
+        draw_scene(np.random.default_rng(0), classes)
+
+
+def test_the_shipped_scenes_are_what_the_code_draws(tmp_path):
+    draw_samples(tmp_path)
+    for name in SCENE_SEEDS:
+        for suffix in ("", "_mask"):
+            file = f"scene_{name}{suffix}.png"
+            assert (tmp_path / file).read_bytes() == sample_path(file[:-4]).read_bytes(), file
+
+
+def test_answer_keys_name_the_objects():
+    for name, (classes, _) in SCENE_SEEDS.items():
+        masks = load_masks(f"scene_{name}")
+        assert set(masks) == set(classes)
+        coverage = load_coverage(f"scene_{name}", (7, 14))
+        for label, mask in masks.items():
+            assert mask.shape == (224, 224) and mask.dtype == bool
+            assert coverage[label].shape == (1, 7, 14)
+            assert coverage[label].mean().item() == pytest.approx(mask.mean())
+
+
+def test_samples_are_found_by_name_and_photographs_have_no_key():
+    names = sample_names()
+    assert len([name for name in names if name.startswith("scene")]) >= 8
+    assert len([name for name in names if name.startswith("photo")]) == 4
+    assert load_masks("photo_cat") == {}
+    with pytest.raises(FileNotFoundError, match="no file nothing, and the samples are .*photo_cat"):
+        sample_path("nothing")

@@ -1,0 +1,65 @@
+"""Metrics against scikit-learn, by hand, and at their extremes."""
+
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torch.testing import assert_close
+
+from rollout.maths.metrics import (
+    average_precision,
+    mass_on_object,
+    patch_coverage,
+    peak_on_object,
+    target_share,
+)
+
+
+def test_coverage_is_the_share_of_each_patch():
+    mask = torch.zeros(2, 4, 6, dtype=torch.bool)
+    mask[0, :2, :3] = True
+    mask[1, 0, 0] = True
+    coverage = patch_coverage(mask, (2, 2))
+    assert_close(coverage[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert_close(coverage[1], torch.tensor([[1 / 6, 0.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_average_precision_equals_scikit_learn(levels):
+    scores = torch.randint(levels, (4, 3, 7)).float()  # few levels make ties
+    coverage = torch.rand(4, 3, 7)
+    expected = [
+        average_precision_score((truth > 0.5).flatten().numpy(), score.flatten().numpy())
+        for truth, score in zip(coverage, scores, strict=True)
+    ]
+    assert_close(average_precision(scores, coverage), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_a_perfect_and_a_reversed_map():
+    coverage = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    perfect = torch.tensor([[[4.0, 3.0, 2.0, 1.0]]])
+    assert average_precision(perfect, coverage).item() == 1
+    assert average_precision(-perfect, coverage).item() == pytest.approx(1 / 4)
+    assert peak_on_object(perfect, coverage).tolist() == [True]
+    assert peak_on_object(-perfect, coverage).tolist() == [False]
+
+
+def test_an_object_too_small_for_a_patch_has_no_precision():
+    assert average_precision(torch.rand(2, 2, 3), torch.full((2, 2, 3), 0.1)).isnan().all()
+
+
+def test_shares_by_hand():
+    saliency = torch.tensor([[[3.0, 1.0], [4.0, 2.0]]])
+    target = torch.tensor([[[1.0, 0.0], [0.0, 0.5]]])
+    rival = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
+    assert_close(target_share(saliency, target, rival), torch.tensor([4 / 5]))
+    assert_close(mass_on_object(saliency, target), torch.tensor([4 / 10]))
+
+
+def test_a_uniform_map_has_the_objects_area():
+    coverage = torch.rand(2, 3, 5)
+    assert_close(mass_on_object(torch.ones(2, 3, 5), coverage), coverage.mean(dim=(1, 2)))
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"got \(2, 3, 4\) and \(2, 4, 3\)"):
+        peak_on_object(torch.rand(2, 3, 4), torch.rand(2, 4, 3))

@@ -1,0 +1,41 @@
+"""Layouts: counting, the readout's law, and where a patch lands on the grid."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rollout.maths.token_layout import POOLINGS, TokenLayout
+
+READ = {"token": (0,), "distilled": (0, 1), "all": range(8), "token_avg": (0, *range(2, 8))}
+
+
+def test_patches_are_laid_out_row_by_row_behind_the_prefix():
+    layout = TokenLayout(grid_size=(2, 3), num_prefix_tokens=2)
+    relevance = torch.arange(16.0).view(2, 8)
+    grid = layout.to_grid(relevance)
+    assert grid.shape == (2, 2, 3)
+    assert_close(grid[0], torch.tensor([[2.0, 3, 4], [5, 6, 7]]))
+    assert_close(grid[1], torch.tensor([[10.0, 11, 12], [13, 14, 15]]))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_readout_is_a_distribution_over_its_tokens(pooling):
+    tokens = READ.get(pooling, tuple(range(2, 8)))
+    readout = TokenLayout((2, 3), 2, pooling).readout
+    assert readout.shape == (8,)
+    assert_close(readout.sum(), torch.tensor(1.0))
+    assert readout.nonzero().flatten().tolist() == list(tokens)
+
+
+def test_a_map_of_the_wrong_length_is_refused_not_reshaped():
+    with pytest.raises(ValueError, match=r"\(batch, 7\): 1 prefix tokens .* got \(2, 6\)"):
+        TokenLayout((2, 3)).to_grid(torch.rand(2, 6))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [((0, 3),), ((2, 3), -1), ((2, 3), 1, "mean"), ((2, 3), 0, "token"), ((2, 3), 1, "distilled")],
+)
+def test_an_impossible_layout_is_refused(arguments):
+    with pytest.raises(ValueError, match="got"):
+        TokenLayout(*arguments)

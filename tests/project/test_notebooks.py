@@ -1,0 +1,208 @@
+"""The committed notebooks: their form, that they are what their code gives, and that they run.
+
+What fails here after a change to the code is mended by `make figures`.
+"""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+import timm
+from helpers import redraw
+from outputs import frames, pictures, same_picture, same_text, texts
+from rerun_notebooks import STAMP, code_cells, stamp, tidy
+from safetensors.torch import save_file
+
+from rollout.collection.notebooks import run_notebook
+from rollout.explanations.figure_file import read_figure
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TRAINING = "08_train_the_demo_model"  # an hour; here a few steps, which give other numbers
+QUICK = {"steps": 3, "full_image_steps": 1, "depth": 1, "quality_scenes": 4}
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def lengths(cells):
+    return [len(cell.source.splitlines()) for cell in cells]
+
+
+def test_they_are_numbered():
+    numbers = [int(path.stem[:2]) for path in NOTEBOOKS]
+    assert len(numbers) >= 4 and len(set(numbers)) == len(numbers)
+
+
+@every_notebook
+def test_it_asks_one_question_and_ends_with_what_was_seen(path):
+    cells = read(path).cells
+    assert cells[0].source.splitlines()[0].endswith("?")
+    assert "## What we saw" in cells[-2].source
+    assert "text/markdown" in cells[-1].outputs[-1].data
+
+
+@every_notebook
+def test_its_cells_are_short(path):
+    cells = code_cells(read(path))
+    assert 10 <= len(cells) <= 30
+    assert statistics.median(lengths(cells)) <= 6
+    assert max(lengths(cells)) <= 20
+
+
+@every_notebook
+def test_it_imports_briefly_and_defines_little(path):
+    first, *rest = [cell.source for cell in code_cells(read(path))]
+    assert len([line for line in first.splitlines() if line]) <= 8
+    assert not [cell for cell in rest if re.search(r"^(import|from) ", cell, flags=re.M)]
+    for cell in rest:
+        for body in re.findall(r"^def .*\n((?:[ ].*\n?|\n)*)", cell, flags=re.M):
+            assert len(body.strip().splitlines()) <= 3, "longer than three lines: belongs in src"
+
+
+@every_notebook
+def test_its_parameters_are_one_cell(path):
+    tagged = [c for c in code_cells(read(path)) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1 and "output_folder = " in tagged[0].source
+    needed = {"steps"} if path.stem == TRAINING else {"model_name", "image_path", "target"}
+    assert needed <= set(re.findall(r"^(\w+) = ", tagged[0].source, flags=re.M))
+
+
+@every_notebook
+def test_it_takes_the_kernel_of_the_environment_without_a_question(path):
+    assert read(path).metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_the_committed_copy_was_run_whole_and_without_errors(path):
+    cells = code_cells(read(path))
+    counts = [cell.execution_count for cell in cells]
+    assert counts == list(range(1, len(cells) + 1)), "run it from top to bottom: make figures"
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert sum(len(list(pictures(cell))) for cell in cells) > 0
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+@every_notebook
+def test_the_committed_copy_reads_well_without_a_kernel(path):
+    notebook = read(path)
+    assert path.stat().st_size <= 2_000_000
+    assert "widgets" not in notebook.metadata
+    kinds = {kind for c in code_cells(notebook) for o in c.outputs for kind in o.get("data", {})}
+    assert not [kind for kind in kinds if "widget" in kind]
+    assert not re.search(r"/(home|root|Users|tmp|work)/", "".join(all_texts(notebook)))
+
+
+def all_texts(notebook):
+    return [text for cell in code_cells(notebook) for text in texts(cell)]
+
+
+@every_notebook
+def test_the_committed_outputs_are_of_the_committed_code(path):
+    notebook = read(path)
+    assert STAMP in notebook.metadata, "it was never run by make figures"
+    now = stamp(notebook)
+    assert notebook.metadata[STAMP]["code"] == now["code"], "a cell was edited after the last run"
+
+
+def test_the_training_notebook_tells_of_the_shipped_weights():
+    quality = json.loads((ROOT / "data" / "models" / "demo.json").read_text())["quality"]
+    said = " ".join(all_texts(read(ROOT / "notebooks" / f"{TRAINING}.ipynb")))
+    for row in quality.values():
+        numbers = (row["peak_on_target"], row["map_average_precision"], row["target_share"])
+        assert re.search(r"\s+".join(f"{n:.4f}".rstrip("0") + "0*" for n in numbers), said)
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory):
+    """Run a notebook by papermill, once per session: (executed notebook, folder of its files)."""
+    done = {}
+
+    def run(path):
+        if path not in done:
+            out = tmp_path_factory.mktemp(path.stem)
+            own = {**QUICK, "checkpoint": str(out / "checkpoint.pt")}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delenv("MPLBACKEND")  # the notebook shows its pictures itself
+                patch.setenv("OMP_NUM_THREADS", "1")  # as make figures
+                first, *_ = run_notebook(path, out, own if path.stem == TRAINING else {})
+            notebook = read(first)
+            tidy(notebook)
+            done[path] = notebook, out / path.stem
+        return done[path]
+
+    return run
+
+
+@pytest.mark.slow
+@every_notebook
+def test_a_new_run_says_and_shows_what_is_committed(path, executed):
+    committed = read(path)
+    again, _ = executed(path)
+    hint = f"changed since the committed run: {changed_since(committed)}; see make figures"
+    for old, new in zip(code_cells(committed), code_cells(again), strict=True):
+        cell = f"cell {old.execution_count}; {hint}"
+        kinds = [[output.output_type for output in one.outputs] for one in (old, new)]
+        assert kinds[0] == kinds[1], cell
+        if path.stem == TRAINING:
+            continue
+        for one, two in zip(texts(old), texts(new), strict=True):
+            assert same_text(one, two), f"{cell}\n{one}\nis now\n{two}"
+        for one, two in zip(pictures(old), pictures(new), strict=True):
+            assert same_picture(one, two), f"the picture of {cell} differs"
+
+
+def changed_since(committed):
+    then, now = committed.metadata[STAMP], stamp(committed)
+    return ", ".join(name for name in now if now[name] != then[name]) or "nothing"
+
+
+@pytest.mark.slow
+@every_notebook
+def test_a_new_run_writes_the_committed_figures(path, executed):
+    _, folder = executed(path)
+    assert list(folder.rglob("*.*")), "a notebook leaves pictures or tables in its output folder"
+    for file in sorted((folder / "readme").glob("*.json")):
+        committed, again = read_figure(ROOT / "figures" / file.name), read_figure(file)
+        assert [panel["explain"] for panel in committed] == [panel["explain"] for panel in again]
+        for old, new in zip(committed, again, strict=True):
+            assert abs(old["map"] - new["map"]).max() < 2e-3 * old["map"].max(), file.name
+    shown = (file for file in (folder / "readme").glob("*") if file.suffix != ".json")
+    for file in shown:
+        pairs = zip(frames(ROOT / "figures" / file.name), frames(file), strict=True)
+        assert all(same_picture(*pair) for pair in pairs), file.name
+
+
+OTHER_MODEL = "test_vit3"  # 10 x 10 patches, 1000 classes, pooling by attention
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A Hugging Face cache with weights of the other model, random ones."""
+    network = redraw(timm.create_model(OTHER_MODEL), std=0.1)
+    repository = tmp_path_factory.mktemp("hub") / f"models--timm--{OTHER_MODEL}.r160_in1k"
+    snapshot = repository / "snapshots" / "0123456789abcdef"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    save_file(network.state_dict(), snapshot / "model.safetensors")
+    return repository.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path.stem != TRAINING], ids=lambda path: path.stem
+)
+def test_it_takes_any_model_image_and_target(path, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    parameters = {"model_name": OTHER_MODEL, "image_path": "photo_cat", "target": "tabby"}
+    executed, *_ = run_notebook(path, tmp_path, parameters)
+    seen = read(executed).cells[-1].outputs[-1].data["text/markdown"]
+    assert "nan" not in seen.lower().split()
