@@ -59,7 +59,7 @@ def test_the_families_fall_where_they_belong(table, family, explained, refused):
     assert counts["refused"] == refused if refused is not None else counts["refused"] > 50
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "data" / "models" / "README.md").read_text()
 
 
 def test_the_readme_counts_as_the_table_does(table):
