@@ -1,16 +1,14 @@
 """The three descriptions of the environment agree with each other, and with what is installed."""
 
-import ast
 import importlib.metadata
-import json
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from imports import imports_of
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -29,20 +27,6 @@ REQUIREMENTS = [
     *DEPENDENCIES,
     *(Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines),
 ]
-
-MATHEMATICS = ["tokens", "hooks", "fusion", "rollout", "flow", "baselines", "metrics"]
-NOT_MATHEMATICS = ["timm", "matplotlib", "ipywidgets", "pandas"]
-IMPORT_AND_REPORT = """
-import importlib, json, sys
-unwanted, modules = map(str.split, sys.argv[1:])
-loaded_by = {}
-for module in modules:
-    importlib.import_module(f"rollout.{module}")
-    for package in unwanted:
-        if package in sys.modules:
-            loaded_by.setdefault(package, module)
-print(json.dumps(loaded_by))
-"""
 
 
 def test_constraints_pin_each_package_once_and_exactly():
@@ -106,14 +90,8 @@ def test_everything_the_requirements_bring_along_is_pinned():
 
 
 def test_each_imported_package_is_a_dependency():
-    imported = set()
-    for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                imported.add(node.module.split(".")[0])
-    packages = imported - set(sys.stdlib_module_names) - {"rollout"}
+    found = [found for path in SOURCES.rglob("*.py") for found in imports_of(path, ROOT / "src")]
+    packages = {one.package for one in found} - set(sys.stdlib_module_names) - {"rollout"}
     distributions = importlib.metadata.packages_distributions()
     declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
     undeclared = {
@@ -122,18 +100,3 @@ def test_each_imported_package_is_a_dependency():
         if declared.isdisjoint(map(canonicalize_name, distributions.get(package, [])))
     }
     assert undeclared == set(), "add these to the dependencies in pyproject.toml"
-
-
-def test_the_mathematics_does_without_models_plots_and_tables():
-    present = [module for module in MATHEMATICS if (SOURCES / f"{module}.py").exists()]
-    assert present, f"no mathematics under {SOURCES}"
-    command = [
-        sys.executable,
-        "-c",
-        IMPORT_AND_REPORT,
-        " ".join(NOT_MATHEMATICS),
-        " ".join(present),
-    ]
-    report = subprocess.run(command, capture_output=True, text=True)
-    assert report.returncode == 0, report.stderr
-    assert json.loads(report.stdout) == {}, "package: the module whose import loads it"

@@ -8,15 +8,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from rollout.explanations.explanation import Explanation
 from rollout.files import whole_file
 from rollout.plots.figure import figure_png
 from rollout.settings import DEFAULTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Shown = Explanation | Mapping[str, Any]  # what a panel shows; the mapping is a row of `sweep`
 
@@ -31,7 +33,7 @@ _OF_A_ROW = ("method", "target", *_ALWAYS_SAID)
 
 
 def write_figure(
-    figure: Figure, path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str
+    figure: "Figure", path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str
 ) -> Path:
     """Save a figure as PNG.
 

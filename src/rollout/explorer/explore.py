@@ -1,9 +1,7 @@
 """The two ways in: `explore` opens the explorer, `snapshot` draws what it would show."""
 
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from rollout.explorer import open_widgets
 from rollout.explorer.events import Events
@@ -13,8 +11,13 @@ from rollout.explorer.frame import grid_frame, main_frame
 from rollout.explorer.sources import Sources
 from rollout.models.model import ImageSource, Model
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def snapshot(model: Model | str, image: ImageSource, *, grid: bool = False, **view: Any) -> Figure:
+
+def snapshot(
+    model: Model | str, image: ImageSource, *, grid: bool = False, **view: Any
+) -> "Figure":
     """What `explore` shows, as a figure: for papers, and for notebooks that are read, not run.
 
     Args:

@@ -8,10 +8,9 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from matplotlib.figure import Figure
 
 from rollout.explanations.kept_maps import Kept
 from rollout.explorer import open_widgets
@@ -25,6 +24,9 @@ from rollout.explorer.messages import StatusLine, described, shares_table
 from rollout.explorer.session import Session
 from rollout.explorer.sources import Sources
 from rollout.explorer.view import View, as_code
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAP, GRID, CODE = range(3)
 
@@ -165,7 +167,7 @@ class Explorer(widgets.VBox):
 
     # The notebook's side
 
-    def figure(self) -> Figure:
+    def figure(self) -> "Figure":
         """What the open tab shows."""
         return plot_frame(self._frame(), self._live.picture())
 
