@@ -1,13 +1,15 @@
 """What several tests need: attention that sums to one, and small networks with real structure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from re import escape
 
 import nbformat
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
@@ -19,6 +21,19 @@ def random_attention(
 
 
 ROOT = Path(__file__).parents[1]
+BAD_RATIOS = (-0.1, 1.0, float("nan"), "abc", None, True)
+BAD_FUSIONS = ("median", ["mean"], None)
+# Whatever takes these settings refuses them, with the same words.
+BAD_SETTINGS = [
+    *(
+        ({"discard_ratio": ratio}, rf"discard_ratio must be a number in \[0, 1\), got {ratio!r}")
+        for ratio in BAD_RATIOS
+    ),
+    *(
+        ({"head_fusion": fusion}, f"head_fusion must be one of .*max.* got {escape(repr(fusion))}")
+        for fusion in BAD_FUSIONS
+    ),
+]
 
 
 def small_vit(**options: object) -> nn.Module:
@@ -53,16 +68,52 @@ def left_as_it_was(network: nn.Module) -> Iterator[None]:
 
 
 def condition(network: nn.Module) -> list[object]:
-    """All that a call could leave changed: modes, hooks, gradients, flags, values."""
+    """All that a call could leave changed: modes, switches, hooks, weights, gradients."""
     modules = [
-        (module.training, [len(v) for k, v in sorted(vars(module).items()) if k.endswith("_hooks")])
+        {name: _brief(value) for name, value in vars(module).items()}
         for module in network.modules()
     ]
-    flags = [
+    weights = [
         (p.requires_grad, None if p.grad is None else p.grad.sum().item(), p._version)
         for p in network.parameters()
     ]
-    return [modules, flags, [buffer.float().sum().item() for buffer in network.buffers()]]
+    return [modules, weights, [buffer.float().sum().item() for buffer in network.buffers()]]
+
+
+def _brief(value: object) -> object:
+    """Switches such as `training` and `fused_attn` as they are; of hooks, how many."""
+    if isinstance(value, dict):
+        return len(value)
+    return value if isinstance(value, bool) else None
+
+
+def run_unfused(
+    network: nn.Module, modules: Iterable[nn.Module], images: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """What the modules return with fused kernels off, in the order of their calls; the logits."""
+    kept: list[Tensor] = []
+    fused = [module for module in network.modules() if vars(module).get("fused_attn")]
+    hooks = [
+        module.register_forward_hook(lambda *call: kept.append(call[-1])) for module in modules
+    ]
+    for module in fused:
+        module.fused_attn = False
+    logits = network(images)
+    for module in fused:
+        module.fused_attn = True
+    for hook in hooks:
+        hook.remove()
+    return kept, logits
+
+
+def fill_cache(cache: Path, repository: str, network: nn.Module) -> None:
+    """What a download of the network's weights leaves in the cache of the hub."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / "0123456789abcdef"
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(snapshot.name)
+    save_file(network.state_dict(), snapshot / "model.safetensors")
 
 
 def write_notebook(path: Path, *sources: str) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from helpers import bare_answer, small_vit
+from helpers import bare_answer, left_as_it_was, small_vit
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
@@ -96,18 +96,6 @@ def test_the_block_at_which_a_target_is_asked_again_gives_the_same():
     assert_close(first, again, rtol=0, atol=0)
 
 
-def state_of(network: nn.Module) -> list:
-    modules = list(network.modules())
-    return [
-        [module.training for module in modules],
-        [parameter.requires_grad for parameter in network.parameters()],
-        [parameter.grad for parameter in network.parameters()],
-        [len(module._forward_hooks) + len(module._backward_hooks) for module in modules],
-        [vars(module).get("fused_attn") for module in modules],
-        [vars(module).get("grad_checkpointing") for module in modules],
-    ]
-
-
 def prepared_network() -> nn.Module:
     """A state that a careless recorder would destroy: mixed modes, frozen and trained weights."""
     network = small_vit()
@@ -120,20 +108,17 @@ def prepared_network() -> nn.Module:
 
 def test_the_network_is_left_as_it_was():
     network = prepared_network()
-    before = state_of(network)
-    record = record_attention(network, IMAGES)
-    record.gradients(0)
-    assert state_of(network) == before
+    with left_as_it_was(network):
+        record = record_attention(network, IMAGES)
+        record.gradients(0)
     assert len(record.blocks) == 3
 
 
 def test_the_network_is_left_as_it_was_when_it_raises():
     network = prepared_network()
     network.blocks[2].mlp = nn.Linear(5, 5)
-    before = state_of(network)
-    with pytest.raises(RuntimeError):
+    with left_as_it_was(network), pytest.raises(RuntimeError):
         record_attention(network, IMAGES)
-    assert state_of(network) == before
 
 
 def test_recording_works_where_the_caller_switched_gradients_off():

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from helpers import bare_answer, left_as_it_was, redraw
+from helpers import bare_answer, left_as_it_was, redraw, run_unfused
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -98,8 +98,6 @@ def test_logits_are_bit_identical_and_the_network_left_as_it_was(member):
 
 def unfused(network: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """What plain hooks see of the blocks' attention when fused kernels are off, and the logits."""
-    kept: list[Tensor] = []
-    fused = [module for module in network.modules() if vars(module).get("fused_attn")]
     inside = [
         module
         for name, module in network.named_modules()
@@ -108,15 +106,7 @@ def unfused(network: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     if not inside:  # efficientformer: nothing between the softmax and the values
         inside = [network.stages[3].blocks[-1].token_mixer]
         return _softmax_of(network, images)
-    hooks = [module.register_forward_hook(lambda *call: kept.append(call[2])) for module in inside]
-    for module in fused:
-        module.fused_attn = False
-    logits = network(images)
-    for module in fused:
-        module.fused_attn = True
-    for hook in hooks:
-        hook.remove()
-    return kept, logits
+    return run_unfused(network, inside, images)
 
 
 def _softmax_of(network: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:

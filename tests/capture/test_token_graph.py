@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import timm
 import torch
-from helpers import left_as_it_was, redraw, small_vit
+from helpers import left_as_it_was, redraw, run_unfused, small_vit
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
@@ -21,21 +21,9 @@ IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
 def outputs_of(network: nn.Module, ending: str, *, images: Tensor = IMAGES) -> list[Tensor]:
     """What the modules of that name returned with fused kernels off; the logits last."""
-    kept: list[Tensor] = []
-    fused = [module for module in network.modules() if vars(module).get("fused_attn")]
-    hooks = [
-        module.register_forward_hook(lambda *call: kept.append(call[-1]))
-        for name, module in network.named_modules()
-        if name.endswith(ending)
-    ]
-    for module in fused:
-        module.fused_attn = False
-    kept.append(network(images))
-    for module in fused:
-        module.fused_attn = True
-    for hook in hooks:
-        hook.remove()
-    return kept
+    modules = [module for name, module in network.named_modules() if name.endswith(ending)]
+    kept, logits = run_unfused(network, modules, images)
+    return [*kept, logits]
 
 
 def pairs(items: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

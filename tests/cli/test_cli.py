@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import redraw
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
 
 from rollout import explain, load_model
 from rollout.cli import explain as commands
@@ -33,9 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small random demo model of three classes, and an empty working directory."""
-    network = timm.create_model(TINY, num_classes=3, **GEOMETRY)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.2)
+    network = redraw(timm.create_model(TINY, num_classes=3, **GEOMETRY), std=0.2)
     data = tmp_path / "data"
     data.mkdir()
     path = data / "demo.safetensors"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import small_vit
+from helpers import BAD_SETTINGS, left_as_it_was, small_vit
 from PIL import Image
 from torch.testing import assert_close
 from torchvision import transforms
@@ -168,21 +168,24 @@ def test_an_overlay_is_aligned_with_the_image_and_jet_keeps_bytes():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("settings", "message"),
     [
-        ({"method": "rollout"}, "method must be one of .*attention_rollout.* got 'rollout'"),
-        ({"head_fusion": "median"}, "head_fusion must be one of"),
-        ({"discard_ratio": 1.0}, "discard_ratio must be a number in"),
-        ({"discard_ratio": float("nan")}, "discard_ratio must be a number in"),
-        ({"start_block": 3}, "start_block must be in"),
-        ({"target": "dgo"}, "unknown class 'dgo'; did you mean 'dog'"),
+        *BAD_SETTINGS,
+        ({"method": "gradcam"}, "method must be one of raw_attention, .*got 'gradcam'"),
+        ({"method": ["raw_attention"]}, "method must be one of"),
+        ({"start_block": 3}, r"start_block must be in \[0, 2\]"),
         ({"target": 7}, r"class index must be in \[0, 6\], got 7"),
-        ({"target": [1, 2, 3]}, "got 3 targets for 2 images"),
+        ({"target": -1}, r"class index must be in \[0, 6\], got -1"),
+        ({"target": True}, "target must be a class index or a label, got True"),
+        ({"target": 1.5}, "target must be a class index or a label, got 1.5"),
+        ({"target": "dgo"}, r"unknown class 'dgo'; did you mean 'dog' \(1\)"),
+        ({"target": ["cat", "dog", "cat"]}, "got 3 targets for 2 images"),
     ],
 )
-def test_what_makes_no_sense_is_named(model, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        explain(model, IMAGES, **{"method": "attention_rollout", **arguments})
+@pytest.mark.parametrize("method", ["attention_rollout", "gradient_rollout"])
+def test_settings_that_make_no_sense_are_named(model, method, settings, message):
+    with left_as_it_was(model.network), pytest.raises(ValueError, match=message):
+        explain(model, IMAGES, **{"method": method, **settings})
 
 
 def test_an_output_that_is_not_finite_is_refused(model):

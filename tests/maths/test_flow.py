@@ -4,6 +4,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from helpers import BAD_SETTINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -356,16 +357,7 @@ def with_entry(value, block=1):
             {"readout": torch.ones(3, 5) / 5},
             "readout holds 3 distributions for a batch of 2; pass one each",
         ),
-        (
-            with_entry(0.0, 1)[:1],
-            {"head_fusion": "median"},
-            "head_fusion must be one of .* got 'median'",
-        ),
-        (
-            with_entry(0.0, 1)[:1],
-            {"discard_ratio": 1.0},
-            r"discard_ratio must be a number in \[0, 1\), got 1.0",
-        ),
+        *((with_entry(0.0, 1)[:1], knobs, message) for knobs, message in BAD_SETTINGS),
         (
             with_entry(0.0, 1)[:1],
             {"start_block": 1},

@@ -2,9 +2,9 @@
 
 import timm
 import torch
+from helpers import fill_cache
 from huggingface_hub import constants
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
@@ -19,19 +19,9 @@ def trained_network() -> nn.Module:
     return network
 
 
-def fill_cache(cache, state) -> None:
-    """What a download of timm's DeiT-Tiny leaves in the cache of the hub."""
-    repository = cache / "models--timm--deit_tiny_patch16_224.fb_in1k"
-    snapshot = repository / "snapshots" / "0123456789abcdef"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(snapshot.name)
-    save_file(state, snapshot / "model.safetensors")
-
-
 def test_weights_in_the_hubs_cache_are_found_without_a_network(tmp_path, monkeypatch):
     network = trained_network()
-    fill_cache(tmp_path, network.state_dict())
+    fill_cache(tmp_path, f"timm/{NAME}.fb_in1k", network)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     model = load_model(NAME, device="cpu")
     for name, tensor in model.network.state_dict().items():

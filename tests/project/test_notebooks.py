@@ -11,10 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import timm
-from helpers import redraw
+from helpers import fill_cache, redraw
 from outputs import frames, pictures, same_picture, same_text, texts
 from rerun_notebooks import STAMP, code_cells, stamp, tidy
-from safetensors.torch import save_file
 
 from rollout.collection.notebooks import run_notebook
 from rollout.explanations.figure_file import read_figure
@@ -186,13 +185,9 @@ OTHER_MODEL = "test_vit3"  # 10 x 10 patches, 1000 classes, pooling by attention
 def cache(tmp_path_factory):
     """A Hugging Face cache with weights of the other model, random ones."""
     network = redraw(timm.create_model(OTHER_MODEL), std=0.1)
-    repository = tmp_path_factory.mktemp("hub") / f"models--timm--{OTHER_MODEL}.r160_in1k"
-    snapshot = repository / "snapshots" / "0123456789abcdef"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(snapshot.name)
-    save_file(network.state_dict(), snapshot / "model.safetensors")
-    return repository.parent
+    folder = tmp_path_factory.mktemp("hub")
+    fill_cache(folder, f"timm/{OTHER_MODEL}.r160_in1k", network)
+    return folder
 
 
 @pytest.mark.slow

@@ -28,11 +28,11 @@ def record_unfused(
                 keep = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
                 stack.enter_context(keep)
         record = record_attention(network, image, gradients=image.requires_grad)
-    _check_published(record, layer_name, outputs)
+    _check_legacy(record, layer_name, outputs)
     return record, outputs
 
 
-def _check_published(record: AttentionRecord, layer_name: str, outputs: list[Tensor]) -> None:
+def _check_legacy(record: AttentionRecord, layer_name: str, outputs: list[Tensor]) -> None:
     """Refuse what the published code fails on, or lays out wrongly without a word."""
     tokens, grid_size = record.num_tokens, record.convolution_size
     if not outputs or any(output.shape[2:] != (tokens, tokens) for output in outputs):

@@ -58,7 +58,7 @@ def measured_pooling(record: AttentionRecord) -> Pooling | None:
     if arrivals is None or arrivals[0] is None:
         return None
     norms = _by_query(last, arrivals[0])
-    return _fitting(norms, record) if norms.any() else None
+    return _pooling_from(norms, record) if norms.any() else None
 
 
 def _arrivals(
@@ -79,7 +79,8 @@ def _by_query(call: AttentionCall, arrived: Tensor) -> Tensor:
     return arrived.reshape(*call.shape[:-1], -1)[0].norm(dim=-1).norm(dim=0)
 
 
-def _fitting(norms: Tensor, record: AttentionRecord) -> Pooling:
+def _pooling_from(norms: Tensor, record: AttentionRecord) -> Pooling:
+    """The pooling under which gradients of these sizes arrive at the tokens, (tokens,)."""
     if record.maxima is not None:
         return "max"
     read = norms > 0

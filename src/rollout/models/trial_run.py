@@ -23,7 +23,7 @@ def probe(network: nn.Module, image: Tensor) -> AttentionRecord:
     """
     gradients = declared_pooling(network) is None  # then they show what the classifier reads
     try:
-        return record_attention(network, _fitting(network, image), gradients=gradients)
+        return record_attention(network, _as_weights(network, image), gradients=gradients)
     except UnsupportedNetworkError:
         raise
     except Exception as error:  # whatever a network raises when it is given the wrong thing
@@ -62,7 +62,7 @@ def check_order(network: nn.Module, image: Tensor, layout: TokenLayout) -> None:
     rows, columns = layout.grid_size
     corners = [(row, column) for row in (0, rows - 1) for column in (0, columns - 1)]
     variants = torch.cat([image, *(_with_noise(image, layout, corner) for corner in corners)])
-    values = _first_values(network, _fitting(network, variants))  # (1 + 4, tokens, values)
+    values = _first_values(network, _as_weights(network, variants))  # (1 + 4, tokens, values)
     if values is None or values.is_meta or values.shape[1] != layout.num_tokens:
         return
     changes = (values[1:] - values[:1]).abs().amax(dim=2)  # (corners, tokens)
@@ -113,5 +113,6 @@ class _FirstAttention(AttentionRecorder):
         raise _Found(value.detach())
 
 
-def _fitting(network: nn.Module, images: Tensor) -> Tensor:
+def _as_weights(network: nn.Module, images: Tensor) -> Tensor:
+    """The images on the device and in the precision of the network's weights."""
     return images.to(next(network.parameters()))

@@ -38,10 +38,6 @@ function tracedFrom(model, frame, patch) {
   return { ...frame, values, panels, patch };
 }
 
-function floats(bytes) {
-  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
-}
-
 // On a small screen all blocks, and what is below the map, stay in sight.
 function tallest(frame) {
   const blocks = frame.rowLabels.length;

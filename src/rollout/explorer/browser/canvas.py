@@ -7,7 +7,6 @@ takes six times as long from the key to the screen.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -15,10 +14,9 @@ import numpy as np
 import traitlets
 from PIL import Image
 
+from rollout.explorer.browser.scripts import script, style
 from rollout.explorer.figure import colour_table
 from rollout.explorer.frame import Frame, Panel
-
-_HERE = Path(__file__).parent
 
 
 def as_png(picture: np.ndarray) -> bytes:
@@ -51,8 +49,8 @@ class MapCanvas(anywidget.AnyWidget):
         pointer: the last thing that mouse or keys did.
     """
 
-    _esm = (_HERE / "canvas.js").read_text()
-    _css = (_HERE / "canvas.css").read_text()
+    _esm = script("floats", "canvas")
+    _css = style("canvas")
     picture = traitlets.Bytes().tag(sync=True)
     maps = traitlets.Bytes().tag(sync=True)
     colours = traitlets.Bytes(colour_table()).tag(sync=True)

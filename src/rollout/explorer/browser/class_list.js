@@ -3,10 +3,6 @@
 
 const MOST_ROWS = 60, IN_SIGHT = 5;
 
-function floats(bytes) {
-  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
-}
-
 function element(kind, className, text) {
   const made = document.createElement(kind);
   made.className = className;

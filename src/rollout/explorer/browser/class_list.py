@@ -1,12 +1,10 @@
 """The classes of a model in the browser: by probability, searchable, to choose from."""
 
-from pathlib import Path
-
 import anywidget
 import numpy as np
 import traitlets
 
-_HERE = Path(__file__).parent
+from rollout.explorer.browser.scripts import script, style
 
 
 class ClassList(anywidget.AnyWidget):
@@ -20,8 +18,8 @@ class ClassList(anywidget.AnyWidget):
         answered: the number of the choice that was dealt with last; until then its row is marked.
     """
 
-    _esm = (_HERE / "class_list.js").read_text()
-    _css = (_HERE / "class_list.css").read_text()
+    _esm = script("floats", "class_list")
+    _css = style("class_list")
     labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     probabilities = traitlets.Bytes().tag(sync=True)
     logits = traitlets.Bytes().tag(sync=True)

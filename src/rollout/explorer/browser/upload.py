@@ -1,10 +1,11 @@
 """A button that brings a file of any size from the browser to Python."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
+
+from rollout.explorer.browser.scripts import script
 
 
 class UploadButton(anywidget.AnyWidget):
@@ -14,7 +15,7 @@ class UploadButton(anywidget.AnyWidget):
         received: called with the name and the content of each file.
     """
 
-    _esm = (Path(__file__).parent / "upload.js").read_text()
+    _esm = script("upload")
     _css = ".rollout-upload { width: calc(100% - 4px); margin: 2px; }"
 
     def __init__(self, **options: Any) -> None:
