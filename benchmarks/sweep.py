@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import works
 from measure import interleaved_seconds, median_ratio
-from table import machine
+from table import WITHOUT_VIT_EXPLAIN, line, machine, markdown
 from works import Call, Subject
 
 from rollout import explain, sweep, wrap_model
@@ -33,7 +33,8 @@ PUBLISHED = {
 TARGETS = {(TINY, "gradient_rollout"): (3.0, 15.0)}
 
 HEADER = (
-    "| model | method | sweep | one explanation | ratio | target | vit-explain | gain | target |"
+    *("model", "method", "sweep", "one explanation", "ratio", "target"),
+    *("vit-explain", "gain", "target"),
 )
 HOW = f"""\
 {MAPS} maps of one image: {len(TENTHS)} discard ratios, {len(FUSIONS)} head fusions, one target,
@@ -95,14 +96,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     models = {TINY: arguments.rounds, LARGE: max(1, arguments.rounds // 5)}
-    lines = [HEADER, "|" + "---|" * HEADER.count(" | ") + "---|"]
+    rows = []
     for model, rounds in list(models.items())[: 1 if arguments.quick else None]:
         for method in PUBLISHED:
-            lines.append(f"| {' | '.join(row(model, method, rounds))} |")
-            print(lines[-1], file=sys.stderr, flush=True)
-    parts = ["# Benchmark of the sweep", machine(), HOW, "\n".join(lines)]
+            rows.append(list(row(model, method, rounds)))
+            print(line(rows[-1]), file=sys.stderr, flush=True)
+    parts = ["# Benchmark of the sweep", machine(), HOW, markdown(HEADER, rows)]
     if not works.VIT_EXPLAIN:
-        parts.append("Without vit-explain: set VIT_EXPLAIN to a checkout to compare with it.")
+        parts.append(WITHOUT_VIT_EXPLAIN)
     text = "\n\n".join(parts)
     print(text)
     if arguments.save:

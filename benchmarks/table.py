@@ -33,6 +33,7 @@ class Row:
         return self.what, self.model, self.ours, self.against, ratio, target, self.verdict
 
 
+WITHOUT_VIT_EXPLAIN = "Without vit-explain: set VIT_EXPLAIN to a checkout to compare with it."
 HEADER = ("what", "model", "ours", "against", "ratio", "target", "verdict")
 
 
@@ -41,7 +42,7 @@ def report(rows: Sequence[Row], *, compared: bool) -> str:
     verdicts = [row.verdict for row in rows]
     parts = ["# Benchmark", machine(), HOW, markdown(HEADER, [row.cells() for row in rows])]
     if not compared:
-        parts.append("Without vit-explain: set VIT_EXPLAIN to a checkout to compare with it.")
+        parts.append(WITHOUT_VIT_EXPLAIN)
     reached, missed = verdicts.count("reached"), verdicts.count("MISSED")
     parts.append(f"{reached} of {reached + missed} targets reached, {missed} missed.")
     return "\n\n".join(parts)
@@ -58,8 +59,11 @@ room for noise."""
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of cells."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+def line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def machine() -> str:

@@ -1,5 +1,5 @@
 // Paints the panels of a frame: each a map coloured by the table, over the greyed image or alone.
-// An overlay looks as `plot_overlay` in plots.py draws it.
+// An overlay looks as `plot_overlay` in plots/maps.py draws it.
 // Python decides what is shown; here are only colours, pixels and the pointer.
 
 const TITLE = 22, BAR = 44, GAP = 14, LABEL = 62;
