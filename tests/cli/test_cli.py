@@ -1,60 +1,24 @@
 """The command line, as a user meets it: what it writes, what it says, and how it ends."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from helpers import redraw
 from PIL import Image
 from safetensors.torch import save_file
 
 from rollout import explain, load_model
 from rollout.cli import explain as commands
 from rollout.cli import main as cli
-from rollout.models import load
 from rollout.plots.figure import jet_overlay
 from rollout.settings import HEAD_FUSIONS, METHODS
 
 TINY = "vit_tiny_patch16_224"
-GEOMETRY: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "img_size": 64}
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small random demo model of three classes, and an empty working directory."""
-    network = redraw(timm.create_model(TINY, num_classes=3, **GEOMETRY), std=0.2)
-    data = tmp_path / "data"
-    data.mkdir()
-    path = data / "demo.safetensors"
-    save_file({name: value.half() for name, value in network.state_dict().items()}, path)
-    card = {
-        "classes": ["cat", "dog", "bird"],
-        "geometry": {"architecture": TINY, **GEOMETRY},
-        "preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0},
-        "sha256": sha256(path.read_bytes()).hexdigest(),
-    }
-    (data / "demo.json").write_text(json.dumps(card))
-    monkeypatch.setattr(load, "DEMO_WEIGHTS", path)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "both.png")
-    return tmp_path / "both.png"
 
 
 @pytest.fixture
@@ -321,77 +285,3 @@ def test_out_of_memory(run: Run, image: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(commands, "explain", explain)
     assert "out of memory" in fails(run(image), 1)
-
-
-# The process
-
-
-def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), **environment},
-    )
-
-
-def test_help_needs_nothing_heavy_and_shows_an_example() -> None:
-    script = (
-        "import sys, rollout.cli.main\n"
-        "try: rollout.cli.main.main(['explain', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print(sorted({'torch', 'timm', 'matplotlib', 'numpy', 'PIL'} & set(sys.modules)))"
-    )
-    result = process("-c", script)
-    assert result.stdout.endswith("[]\n") and result.stderr == ""
-    assert "rollout explain both.png --target dog" in result.stdout
-    for name in ("image_path", "head_fusion", "discard_ratio", "category_index", "use_cuda"):
-        assert f"--{name}" in result.stdout and f"--{name.replace('_', '-')}" in result.stdout
-
-
-def test_as_a_module_without_a_display(image: Path) -> None:
-    result = process("-m", "rollout", "explain", "missing.png", DISPLAY="", MPLBACKEND="")
-    assert result.returncode == 1
-    assert result.stderr == "rollout: error: no image file missing.png\n"
-
-
-def test_the_choices_are_those_of_the_library() -> None:
-    assert set(cli.METHODS) == set(METHODS)
-    assert set(cli.HEAD_FUSIONS) == set(HEAD_FUSIONS)
-
-
-# Models
-
-
-def test_the_card_of_a_model_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["models", "demo", "vit_base_patch16_siglip_224"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("demo\n") and "\nvit_base_patch16_siglip_224\n" in printed
-    assert "14 x 14 (rows x columns)" in printed and "attention layer" in printed
-
-
-def test_models_are_listed_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["models", "--pattern", "vit_*dinov2*"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9 and lines[-1] == "8 of 8 can be explained"
-    assert lines[0].startswith("vit_base_patch14_dinov2: grid 37 x 37, 1 prefix tokens, ")
-    assert cli.main(["models", "--pattern", "swin_tiny*", "--refused"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("swin_tiny_patch4_window7_224: refused, windows of 49 tokens")
-    assert lines[-1] == "0 of 1 can be explained"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message", "code"),
-    [
-        (["swin_tiny_patch4_window7_224"], "swin_tiny_.*: SwinTransformer cannot be rolled", 1),
-        (["vit_tyni"], "timm knows no architecture 'vit_tyni'", 2),
-        (["--pattern", "x*y"], "no architecture of timm fits 'x\\*y'", 2),
-        (["demo", "--refused"], "give names or a pattern, not both", 2),
-    ],
-)
-def test_models_that_cannot_be_shown(
-    arguments: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["models", *arguments]) == code
-    assert re.search(f"rollout: error: {message}", capsys.readouterr().err)
