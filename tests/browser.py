@@ -52,12 +52,15 @@ LAB_SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
 RUN_ALL = "() => void jupyterapp.commands.execute('notebook:run-all-cells')"
-ENDED = """() => {
+# Asked of the notebook, as the page shows an error and a warning under the same type.
+ERRORS = """[...jupyterapp.shell.currentWidget.content.model.cells]
+    .filter(cell => cell.type === 'code').flatMap(cell => cell.outputs.toJSON())
+    .filter(output => output.output_type === 'error').map(output => output.traceback.join('\\n'))"""
+ENDED = f"""() => {{
     const prompts = [...document.querySelectorAll(
         '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')]
-    return prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent))
-        || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') !== null
-}"""
+    return prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent)) || {ERRORS}.length > 0
+}}"""
 EXECUTE = """async ([code, expression]) => {
     const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel
     const asked = expression === null ? {} : {answer: expression}
@@ -110,8 +113,12 @@ class Lab:
         """Run All Cells, to the end; a cell that fails is an AssertionError with its traceback."""
         page.evaluate(RUN_ALL)
         page.wait_for_function(ENDED, timeout=1000 * (timeout or self.timeout))
-        errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]')
-        assert errors.count() == 0, errors.first.inner_text()
+        errors = self.errors(page)
+        assert errors == [], errors[0]
+
+    def errors(self, page: Any) -> list[str]:
+        """The tracebacks of the cells that failed, first cell first."""
+        return [_plain(error) for error in page.evaluate(ERRORS)]
 
     def execute(self, page: Any, code: str) -> None:
         """Run code in the page's kernel, beside the notebook's cells."""

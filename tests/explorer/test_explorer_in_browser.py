@@ -52,7 +52,7 @@ def page(lab, opened):
     show(lab, page)
     yield page
     assert complaints == [] and lab.outside == []
-    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    assert lab.errors(page) == []
 
 
 def show(lab, page):

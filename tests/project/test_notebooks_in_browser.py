@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from helpers import write_notebook
 from rerun_notebooks import code_cells
 from test_notebooks import NOTEBOOKS, QUICK, ROOT, TRAINING
 
@@ -39,6 +40,12 @@ def test_run_all_runs_every_cell(path, lab, tmp_path):
         str(number) for number in range(1, len(cells) + 1)
     ]
     assert lab.outside == []
+
+
+def test_a_cell_that_fails_ends_the_run_with_its_traceback(lab, tmp_path):
+    page = lab.open(write_notebook(tmp_path / "a.ipynb", "2", "missing_name + 1", "3"))
+    with pytest.raises(AssertionError, match="missing_name.*NameError|NameError.*missing_name"):
+        lab.run_all(page, timeout=60)
 
 
 def test_make_lab_opens_the_first_notebook():
