@@ -18,7 +18,8 @@ from typing import Any
 from table import machine, markdown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server, write_notebook
+from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server
+from helpers import write_notebook
 
 HEADER = ("what", "model", "method", "median", "90 %", "target")
 MOVES = 40

@@ -30,7 +30,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 PICTURES = Path(__file__).parents[1] / "runs" / "browser"
@@ -287,14 +286,6 @@ def _wait_until_up(server: Server, process: subprocess.Popen, log: Path) -> None
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.1)
-
-
-def write_notebook(path: Path, code: str) -> Path:
-    """A notebook of one cell, to open."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, path)
-    return path
 
 
 def _without_outputs(notebook: Path, copy: Path) -> None:

@@ -12,7 +12,8 @@ from rollout.demo.samples import sample_path
 from rollout.explanations.figure_file import write_data
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server, write_notebook
+from browser import HOW_TO_GET_ONE, Lab, running_browser, running_server
+from helpers import write_notebook
 
 PICTURE = Path(__file__).parents[1] / "figures" / "explorer.png"
 IMAGE, TARGET, RIVAL = "scene_cat_dog", "cat", "dog"

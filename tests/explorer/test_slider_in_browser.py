@@ -1,11 +1,11 @@
 """The slider through pictures in JupyterLab: a key press changes what is painted."""
 
 import pytest
-from browser import write_notebook
+from helpers import write_notebook
 
 CODE = """
-from rollout.film import PictureSlider
-from rollout.plots import new_figure
+from rollout.plots.film import PictureSlider
+from rollout.plots.figure import new_figure
 figures = {name: new_figure(1, 1, width=2, height=1)[0] for name in ("0", "0.5", "0.9")}
 for name, figure in figures.items():
     figure.suptitle(name)
