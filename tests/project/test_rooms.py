@@ -133,7 +133,7 @@ def test_the_settings_load_nothing_heavy() -> None:
 
 
 NAMED = re.compile(r"(?:from|import|-m) (rollout(?:\.\w+)+)")
-OUTSIDE = ("tests", "benchmarks", "tools", "notebooks", "README.md", "Makefile")
+OUTSIDE = ("tests", "benchmarks", "tools", "notebooks", "Makefile")
 
 
 def text_of(path: Path) -> str:
