@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rollout.maths.flow import attention_flow as attention_flow
     from rollout.maths.rollout import attention_rollout as attention_rollout
     from rollout.maths.rollout import gradient_rollout as gradient_rollout
+    from rollout.models.audit import Audit as Audit
+    from rollout.models.audit import audit as audit
     from rollout.models.card import describe as describe
     from rollout.models.load import load_model as load_model
     from rollout.models.load import wrap_model as wrap_model
@@ -33,6 +35,8 @@ _HOME = {
     "attention_flow": "maths.flow",
     "attention_rollout": "maths.rollout",
     "gradient_rollout": "maths.rollout",
+    "Audit": "models.audit",
+    "audit": "models.audit",
     "describe": "models.card",
     "load_model": "models.load",
     "wrap_model": "models.load",

@@ -208,7 +208,7 @@ def test_the_columns_and_their_order(model):
     coverage = {"dog": torch.rand(4, 6)}
     table = sweep(model, IMAGE, targets=["dog"], coverage=coverage)
     measures = ["entropy", "rank_correlation", "target_mass", "peak_on_target"]
-    settings = ["method", "head_fusion", "discard_ratio", "target", "label"]
+    settings = ["method", "head_fusion", "discard_ratio", "start_block", "target", "label"]
     assert table.columns.tolist() == [*settings, *measures, "relevance"]
     assert not set(table.columns) & set(dir(pd.DataFrame))
     assert table[measures].dtypes.map(lambda dtype: dtype.kind).eq("f").all()

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rollout.explanations.explanation import Explanation, explain
+from rollout.files import whole_file
+from rollout.models.audit import Audit, audit
 from rollout.models.load import find_device, load_model
 from rollout.models.model import Model
 from rollout.models.networks import check_name
-from rollout.plots.figure import save_picture
+from rollout.plots.figure import figure_png, save_picture
+
+AUDIT = "audit.png"
 
 
 def explain_files(arguments: Namespace) -> None:
@@ -25,14 +29,16 @@ def explain_files(arguments: Namespace) -> None:
     target = _target(model, arguments)
     for image, folder in zip(images, folders, strict=True):
         _write(_explanation(model, image, target, arguments), folder, image)
+        if arguments.audit:
+            _write_audit(audit(model, image), folder)
 
 
 def _check_outputs(images: Sequence[Path], folders: Sequence[Path]) -> None:
     """Nobody's own input.png may be replaced by what the network saw of it."""
     given = {image.resolve() for image in images}
-    for folder in folders:
-        if (folder / "input.png").resolve() in given:
-            message = f"{folder / 'input.png'} would be overwritten; give another folder as --out"
+    for path in [folder / name for folder in folders for name in ("input.png", AUDIT)]:
+        if path.resolve() in given:
+            message = f"{path} would be overwritten; give another folder as --out"
             raise ArgumentError(None, message)
 
 
@@ -67,6 +73,7 @@ def _explanation(
             target=target,
             head_fusion=arguments.head_fusion,
             discard_ratio=arguments.discard_ratio,
+            start_block=arguments.start_block,
         )
     except ValueError as error:
         raise ValueError(f"{image}: {error}") from error
@@ -92,6 +99,16 @@ def _write(explanation: Explanation, folder: Path, image: Path) -> None:
     print(f"{seen}: what the network saw of {image}", flush=True)
     overlay = explanation.save_overlay(folder / _file_name(explanation))
     print(f"{overlay}: {explanation.title()}", flush=True)
+    if explanation.dominated():
+        print(f"  {explanation.dominated()}", flush=True)
+
+
+def _write_audit(found: Audit, folder: Path) -> None:
+    """The whole of it on paper, and the picture in a file."""
+    with whole_file(folder / AUDIT) as partial:
+        partial.write_bytes(figure_png(found.plot()))
+    print(f"{folder / AUDIT}: the patches that draw most attention", flush=True)
+    print(found, flush=True)
 
 
 def _file_name(explanation: Explanation) -> str:
@@ -100,4 +117,5 @@ def _file_name(explanation: Explanation) -> str:
     method = explanation.method
     if method == "gradient_rollout" and explanation.target is not None:
         method = f"grad_rollout_{explanation.target[0]}"
-    return f"{method}_{settings.discard_ratio:.3f}_{settings.head_fusion}.png"
+    start = f"_start_{settings.start_block}" if settings.start_block else ""
+    return f"{method}_{settings.discard_ratio:.3f}_{settings.head_fusion}{start}.png"

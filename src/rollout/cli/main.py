@@ -22,6 +22,8 @@ files, in the folder --out, under the names that vit-explain gives them:
   input.png                            the image as the network saw it
   attention_rollout_0.900_max.png      without a class; RATIO and FUSION are in the name
   grad_rollout_243_0.900_max.png       with class 243
+  attention_rollout_0.900_max_start_1.png     with --start_block 1
+  audit.png                            with --audit
   Other methods: METHOD_0.900_max.png. Several images get a folder each, named after the image.
 
 All images are opened before the first is explained: if one cannot be, nothing is written. Files
@@ -184,6 +186,18 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         metavar="RATIO",
         help="share of the lowest attention to leave out, in [0, 1) (default: 0.9)",
     )
+    add(
+        *_spelled("start_block"),
+        type=_count,
+        default=0,
+        metavar="N",
+        help="leave out the first N blocks (default: 0)",
+    )
+    add(
+        "--audit",
+        action="store_true",
+        help="print, block by block, the patch that draws most attention, and draw audit.png",
+    )
 
 
 def _spelled(name: str) -> Iterable[str]:
@@ -199,6 +213,12 @@ def _ratio(text: str) -> float:
     if not 0 <= ratio < 1:
         raise argparse.ArgumentTypeError(f"must be a number in [0, 1), got {text!r}")
     return ratio
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text!r}")
+    return int(text)
 
 
 def _sentence(error: Exception) -> str:

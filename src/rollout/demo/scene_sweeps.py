@@ -74,7 +74,7 @@ def _answer_key(recording: Recording, scene: str) -> dict[str, Tensor]:
 
 def _contrast_mass(table: pd.DataFrame, whole: pd.DataFrame, key: Mapping[str, Tensor]) -> Tensor:
     """The column contrast_mass; `whole` has the rows of ratio 0."""
-    case = ["method", "head_fusion", "label"]
+    case = ["method", "head_fusion", "start_block", "label"]
     maps = whole.set_index(case)["relevance"].loc[list(table[case].itertuples(index=False))]
     entropy = torch.from_numpy(table["entropy"].to_numpy(copy=True))
     coverage = torch.cat([key[label] for label in table["label"]])

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rollout.explanations.dominance import dominances
 from rollout.explanations.methods import CHAINED
 from rollout.explanations.recording import Recording
+from rollout.maths.dominance import Dominance
 from rollout.maths.fusion import discard_lowest
 from rollout.maths.rollout import chain, fused_last_first
 from rollout.settings import METHODS, Settings, check_method
@@ -62,6 +64,7 @@ class KeptMaps:
         self._discarded = Kept(2)  # target and rival
         self._maps = Kept(64)
         self._grids = Kept(2)
+        self._dominances = Kept(64)
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -81,6 +84,18 @@ class KeptMaps:
         followed = target if METHODS[method].gradients else None
         key = (method, followed, settings)
         return self._maps.get(key, lambda: self._timed(method, followed, settings))
+
+    def dominance(self, method: str, target: int | None, settings: Settings) -> Dominance | None:
+        """The patch that dominates the map of `relevance`; None where none does."""
+        followed = target if METHODS[method].gradients else None
+
+        def maps(settings: Settings) -> Tensor:
+            return torch.from_numpy(self.relevance(method, followed, settings))[None]
+
+        def find() -> Dominance | None:
+            return dominances(self.recording, maps(settings), method, settings, maps)[0]
+
+        return self._dominances.get((method, followed, settings), find)
 
     def _timed(self, method: str, target: int | None, settings: Settings) -> np.ndarray:
         start = perf_counter()

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from rollout.explanations.recording import Recording
-from rollout.explanations.sweep_arguments import check_axes, record_targets
+from rollout.explanations.sweep_arguments import check_axes, first_blocks, record_targets
 from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
 from rollout.models.model import ImageSource, Model
 from rollout.settings import METHODS, HeadFusion, Settings
@@ -24,6 +25,7 @@ def sweep(
     head_fusions: Sequence[HeadFusion] = ("mean", "max", "min"),
     discard_ratios: Sequence[float] = TENTHS,
     targets: Sequence[int | str] | None = None,
+    start_blocks: Sequence[int] | None = None,
     coverage: Mapping[str, Tensor] | None = None,
     start_block: int = 0,
     end_block: int | None = None,
@@ -36,13 +38,14 @@ def sweep(
     Args:
         image: one image as for `explain`, or its recording, which may bring a score to follow.
         targets: class indices or labels; None is the recording's score or the predicted class.
+        start_blocks: first blocks that count, one map for each; None is `start_block` alone.
         coverage: a class's label, as the table has it, to the share of each patch that the object
             covers, (rows, columns) or (1, rows, columns); such as `samples.load_coverage` gives.
         start_block, end_block, head, query, legacy: as for `explain`, for every map.
 
     Returns:
-        One row per method, head fusion, target and discard ratio, in this order, with the columns
-        method, head_fusion, discard_ratio, target (index), label and
+        One row per method, head fusion, target, first block and discard ratio, in this order, with
+        the columns method, head_fusion, discard_ratio, start_block, target (index), label and
         entropy: of the map scaled to sum 1, as a share of log(patches): 1 is a map without
             contrast, 0 a single patch;
         rank_correlation: Spearman's, with the map of ratio 0 and otherwise the same settings;
@@ -54,7 +57,8 @@ def sweep(
     Raises:
         ValueError: a setting that makes no sense, is there twice or missing; several images.
     """
-    knobs = Settings("mean", 0.0, start_block, end_block, head, query, legacy)
+    starts = first_blocks(start_block, start_blocks)
+    knobs = [Settings("mean", 0.0, start, end_block, head, query, legacy) for start in starts]
     check_axes(methods, head_fusions, discard_ratios, targets)
     recording, chosen = record_targets(model, image, methods, targets)
     frames: list[pd.DataFrame] = []
@@ -64,9 +68,10 @@ def sweep(
             if maps is None or METHODS[method].gradients:
                 maps = _maps(recording, method, target, head_fusions, discard_ratios, knobs)
             frame = pd.DataFrame(
-                product([method], head_fusions, map(float, discard_ratios)),
-                columns=["method", "head_fusion", "discard_ratio"],
+                product([method], head_fusions, starts, map(float, discard_ratios)),
+                columns=["method", "head_fusion", "start_block", "discard_ratio"],
             )
+            frame = frame[["method", "head_fusion", "discard_ratio", "start_block"]]
             label = None if target is None else model.label(target)
             frame = frame.assign(target=target, label=label, **_measures(maps, label, coverage))
             frames.append(frame)
@@ -79,20 +84,23 @@ def _maps(
     target: int | None,
     head_fusions: Sequence[HeadFusion],
     discard_ratios: Sequence[float],
-    knobs: Settings,
+    knobs: Sequence[Settings],
 ) -> Tensor:
-    """(fusions, 1 + ratios, rows, columns); the first of a fusion is its map of ratio 0."""
+    """(fusions, starts, 1 + ratios, rows, columns); the first of each is its map of ratio 0."""
     needed = sorted({0.0, *discard_ratios})
-    maps = recording.relevances(method, target, knobs, head_fusions, needed)[:, :, 0]
-    return maps[:, [needed.index(ratio) for ratio in (0.0, *discard_ratios)]]
+    maps = torch.stack(
+        [recording.relevances(method, target, one, head_fusions, needed)[:, :, 0] for one in knobs],
+        dim=1,
+    )
+    return maps[:, :, [needed.index(ratio) for ratio in (0.0, *discard_ratios)]]
 
 
 def _measures(
     maps: Tensor, label: str | None, coverage: Mapping[str, Tensor] | None
 ) -> dict[str, object]:
-    """The columns of `sweep` after the label: a value for each fusion and ratio."""
-    undiscarded = maps[:, :1].expand_as(maps)[:, 1:].flatten(0, 1)
-    maps = maps[:, 1:].flatten(0, 1)  # (fusions * ratios, rows, columns)
+    """The columns of `sweep` after the label: a value for each fusion, start and ratio."""
+    undiscarded = maps[:, :, :1].expand_as(maps)[:, :, 1:].flatten(0, 2)
+    maps = maps[:, :, 1:].flatten(0, 2)  # (fusions * starts * ratios, rows, columns)
     measures: dict[str, object] = {
         "entropy": relative_entropy(maps).numpy(),
         "rank_correlation": rank_correlation(maps, undiscarded).numpy(),

@@ -28,6 +28,22 @@ def check_axes(
         _check_distinct(name, values)
 
 
+def first_blocks(start_block: int, start_blocks: Sequence[int] | None) -> list[int]:
+    """The axis of first blocks, in order and without doubles."""
+    if start_blocks is None:
+        return [start_block]
+    if start_block != 0:
+        raise ValueError(
+            f"give start_block or start_blocks, not both; got {start_block!r} and {start_blocks!r}"
+        )
+    if isinstance(start_blocks, str) or not isinstance(start_blocks, Collection):
+        raise ValueError(f"start_blocks must be a list, got {start_blocks!r}")
+    if len(start_blocks) == 0:
+        raise ValueError("start_blocks is empty; give at least one")
+    _check_distinct("start_blocks", start_blocks)
+    return list(start_blocks)
+
+
 def record_targets(
     model: Model,
     image: ImageSource | Recording,

@@ -17,6 +17,7 @@ from rollout.explorer.view import View, as_keywords
 from rollout.files import whole_file
 from rollout.plots.figure import colour_bar, figure_png, new_figure
 from rollout.plots.maps import plot_overlay
+from rollout.plots.marks import mark_patch
 
 COLOUR_MAPS = ("inferno", "RdBu_r")  # of maps, and of differences: red speaks for the target
 
@@ -62,7 +63,8 @@ def frame_png(frame: Frame, picture: np.ndarray) -> bytes:
 def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> None:
     height, width = picture.shape[:2]
     if panel.over:
-        plot_overlay(picture, panel.values, ax=ax, vmax=panel.high, opacity=frame.opacity)
+        look: dict[str, Any] = {"vmax": panel.high, "opacity": frame.opacity, "scale": "max"}
+        plot_overlay(picture, panel.values, ax=ax, **look)
         ax.set_axis_on()
     else:
         ax.imshow(
@@ -72,6 +74,9 @@ def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> No
             vmax=panel.high,
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         )
+    for patch in panel.above(frame.patch):
+        words = "" if frame.row_labels else f"{panel.values[patch]:.2g}"
+        mark_patch(ax, patch, panel.values.shape, (height, width), words=words)
     if frame.patch is not None:
         rows, columns = panel.values.shape
         cell = width / columns, height / rows
@@ -98,6 +103,7 @@ def _bars(axes: np.ndarray, frame: Frame) -> None:
                 low=low,
                 colours=COLOUR_MAPS[panel.signed],
                 ticks=(low, (low + high) / 2, high),
+                above=bool(panel.above(frame.patch)),
                 location="bottom",
                 fraction=0.05,
                 pad=0.03,

@@ -7,6 +7,7 @@ import numpy as np
 from rollout.explanations.explanation import as_percent
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
+from rollout.maths.dominance import above, scale_top, shared_top
 from rollout.settings import METHODS
 
 Patch = tuple[int, int]
@@ -34,6 +35,13 @@ class Panel:
     @property
     def low(self) -> float:
         return -self.high if self.signed else 0.0
+
+    def above(self, traced: Patch | None) -> list[Patch]:
+        """The patches, other than the traced one, that are above the scale's end."""
+        values = np.abs(self.values)
+        if traced is not None:
+            values[traced] = 0
+        return above(values, self.high)
 
 
 @dataclass(frozen=True)
@@ -157,14 +165,14 @@ def _bare_title(values: np.ndarray, view: View) -> str:
 
 
 def _highs(maps: list[np.ndarray], view: View) -> list[float]:
-    """The maxima, or the one of all; 1 for maps that are 0 everywhere, which then are dark.
+    """Where each scale ends, or the one of all; 1 for maps that are 0 everywhere, which are dark.
 
-    A traced patch keeps much of itself and would leave all others dark, so it does not count.
+    A patch that stands far above the rest does not count, see `scale_top`. Nor does a traced one,
+    which keeps much of itself.
     """
     others = np.stack(maps)
     if view.settings.query is not None:
         others[:, *view.settings.query] = 0
-    highs = others.max(axis=(1, 2))
     if view.shared_scale:
-        highs[:] = highs.max()
-    return [float(high) or 1.0 for high in highs]
+        return [shared_top(others)] * len(maps)
+    return [scale_top(one) for one in others]

@@ -83,10 +83,23 @@ def described(session: Session, view: View) -> str:
         parts.append(
             f"Traced from row {row}, column {column}: click it again, or Escape, to go back."
         )
+    parts += _dominated(session, view)
     if blind_to_class(view):
         title = METHODS[view.method].title.capitalize()
         parts.append(f"{title} is the same for every class, so the difference is 0.")
     return " ".join(parts)
+
+
+def _dominated(session: Session, view: View) -> list[str]:
+    """A sentence for each map that one patch dominates."""
+    several = view.rival is not None and not blind_to_class(view)
+    sentences = []
+    for target in [view.target, view.rival] if several else [view.target]:
+        found = session.dominance(view.method, target, view.settings)
+        if found is not None:
+            sentence = f"{session.short_label(target)}: {found}." if several else f"{found}."
+            sentences.append(sentence[0].upper() + sentence[1:])
+    return sentences
 
 
 def shares_table(shares: Mapping[str, tuple[float, float]], view: View) -> str:

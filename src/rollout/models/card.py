@@ -11,7 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.attention_record import AttentionRecord
 from rollout.maths.block_sequence import GROUP_ENTRIES
-from rollout.models.model import Model
+from rollout.models.audit import Audit, audit
+from rollout.models.model import ImageSource, Model
 from rollout.settings import METHODS
 
 POOLING_WORDS = {
@@ -39,6 +40,7 @@ class ModelCard:
         memory: bytes that one image needs beside the weights, with gradients.
         methods: method to why it is not possible; "" where it is.
         network: the class of the network.
+        audit: of the image that was given; None without one.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelCard:
     num_classes: int
     memory: int
     methods: dict[str, str]
+    audit: Audit | None = None
 
     def table(self) -> pd.Series:
         """One row per property, for people."""
@@ -67,6 +70,7 @@ class ModelCard:
             "memory for one image": f"{self.memory / 2**20:.0f} MiB",
         }
         rows |= {name: why and f"no: {why}" or "yes" for name, why in self.methods.items()}
+        rows |= {} if self.audit is None else _audited(self.audit)
         return pd.Series(rows, name=self.name)
 
     def __str__(self) -> str:
@@ -78,18 +82,23 @@ class ModelCard:
         return self.table().to_frame()._repr_html_()
 
 
-def describe(model: Model) -> ModelCard:
+def describe(model: Model, image: ImageSource | None = None) -> ModelCard:
     """Grid, prefix tokens, pooling, blocks, heads, memory, and which methods are possible.
 
     Runs one black image through the network.
+
+    Args:
+        image: as for `explain`; with it the card says what `audit` finds in it. A black image would
+            say nothing of the attention that real ones get.
     """
-    image = model.black_image()
+    found = None if image is None else audit(model, image)
+    black = model.black_image()
     saved = _SavedBytes(model.network)
     with saved:
-        record = model.record(image, gradients=True)
-    layout, first = model.layout_of(record, image), record.blocks[0]
+        record = model.record(black, gradients=True)
+    layout, first = model.layout_of(record, black), record.blocks[0]
     group = min(4 * GROUP_ENTRIES, 4 * first.shape[1] * record.num_tokens**2)
-    height, width = image.shape[-2:]
+    height, width = black.shape[-2:]
     return ModelCard(
         name=model.name,
         network=type(model.network).__name__,
@@ -102,7 +111,26 @@ def describe(model: Model) -> ModelCard:
         num_classes=model.num_classes,
         memory=saved.bytes(_never_built(record)) + 3 * group + 8 * record.num_tokens**2,
         methods=_methods(model, layout.fits_legacy),
+        audit=found,
     )
+
+
+def _audited(audit: Audit) -> dict[str, str]:
+    """Of each image the block that sends most attention to one patch, and what dominates."""
+    rows = {}
+    for index, shares in enumerate(audit.shares):
+        block = int(shares.argmax())
+        row, column = audit.patches[index, block].tolist()
+        times = shares[block].item() * audit.num_tokens
+        name = "most attention" if len(audit.shares) == 1 else f"most attention, image {index}"
+        rows[name] = (
+            f"block {block + 1} sends {shares[block]:.0%} to row {row}, column {column}, "
+            f"{times:.0f} times the uniform share"
+        )
+        rows[name.replace("most attention", "attention rollout")] = (
+            audit.dominated(index) or "no patch stands out"
+        )
+    return rows
 
 
 def _methods(model: Model, legacy: bool) -> dict[str, str]:

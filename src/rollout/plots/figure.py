@@ -28,6 +28,8 @@ def colour_bar(
     colours: str = COLOUR_MAP,
     small: bool = False,
     ticks: Sequence[float] | None = None,
+    ends: tuple[str, str] | None = None,
+    above: bool = False,
     **place: Any,
 ) -> None:
     """A bar of a map's colours with its unit, beside one panel or several.
@@ -36,18 +38,34 @@ def colour_bar(
         label: what the values mean, with their unit.
         small: for grids of small panels.
         ticks: where numbers stand; by default matplotlib chooses.
+        ends: words instead of numbers, at the two ends of the bar.
+        above: whether a panel has values above `high`: the bar then ends in an arrow.
         place: for `Figure.colorbar`, such as location, aspect or pad.
     """
     figure = np.ravel(np.asarray(axes))[0].figure
     place |= {"format": "{x:.2g}"} if small else {}
+    place |= {"extend": "max", "extendfrac": 0.06} if above else {}
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), ax=axes, **place)
     bar.set_label(label, **({"fontsize": "small"} if small else {}))
     if small:
         bar.ax.tick_params(labelsize="small")
-    if ticks is not None:
+    if ends is not None:
+        bar.set_ticks((low, high), labels=ends)
+        bar.ax.yaxis.set_label_coords(2.5, 0.42)  # beside the bar, not beside the words at its end
+    elif ticks is not None:
         bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     elif not small:
         bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+
+
+def own_scales_bar(axes: np.ndarray, unit: str, *, above: bool, **place: Any) -> None:
+    """One bar for panels of which each has a scale of its own, with the unit said once.
+
+    Args:
+        above: whether a panel's scale ends below its brightest patch.
+    """
+    top = "end of the\npanel's scale" if above else "the panel's\nbrightest"
+    colour_bar(axes, 1.0, unit, ends=("0", top), above=above, **place)
 
 
 def new_figure(

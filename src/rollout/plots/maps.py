@@ -12,7 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
+from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
+from rollout.plots.marks import mark_above
 
 
 class Outlined(Protocol):
@@ -41,6 +43,7 @@ def plot_overlay(
     vmax: float | None = None,
     opacity: float = 0.8,
     unit: str | None = None,
+    scale: Scale = "auto",
 ) -> Axes:
     """The map in colour over the greyed and dimmed image, which shows where the map is low.
 
@@ -48,25 +51,33 @@ def plot_overlay(
         picture: (height, width, 3) in [0, 1].
         saliency_map: (rows, columns) of any size; it is stretched over the picture, so that patch
             borders fall where the network cut the image.
-        vmax: the value shown brightest; give panels that are compared the same one.
+        vmax: the value shown brightest; give panels that are compared the same one. By default
+            `scale` decides.
         opacity: of the map where it is brightest; where it is 0 it hides nothing.
         unit: what the values mean; draws a colour bar with it.
+        scale: "max" ends at the largest value. "auto" too, unless a patch stands far above the
+            rest (`maths.dominance`): then it ends below, and patches above are outlined and their
+            value written beside them.
     """
     height, width = picture.shape[:2]
     grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
-    vmax = vmax if vmax is not None else float(saliency_map.max()) or 1.0
+    vmax = scale_top(saliency_map, scale) if vmax is None else vmax
+    shown = np.minimum(saliency_map, vmax)  # or a high patch would bleed into its neighbours
     ax.imshow(
-        saliency_map,
+        shown,
         cmap=COLOUR_MAP,
         vmin=0,
         vmax=vmax,
-        alpha=opacity * np.sqrt(np.clip(saliency_map / vmax, 0, 1)),
+        alpha=opacity * np.sqrt(np.clip(shown / vmax, 0, 1)),
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="bilinear",
     )
+    if scale == "auto":
+        mark_above(ax, saliency_map, vmax, (height, width))
     if unit is not None:
-        colour_bar(ax, vmax, unit, fraction=0.046, pad=0.03)
+        over = bool((saliency_map > vmax).any())
+        colour_bar(ax, vmax, unit, above=over, fraction=0.046, pad=0.03)
     return ax
 
 
@@ -77,6 +88,7 @@ def plot_maps(
     unit: str,
     shared: bool = True,
     columns: int = 4,
+    scale: Scale = "auto",
 ) -> Figure:
     """The image, then one overlay per map, in rows of up to `columns` panels.
 
@@ -84,8 +96,9 @@ def plot_maps(
         picture: (height, width, 3) in [0, 1].
         maps: title to map (rows, columns).
         unit: what a map's values mean.
-        shared: one scale for all; False scales each panel to its own maximum, which is then
-            written into its title.
+        shared: one scale for all; False scales each panel by itself, and writes into its title
+            what is brightest.
+        scale: where scales end, as for `plot_overlay`.
     """
     columns = min(columns, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
@@ -94,13 +107,24 @@ def plot_maps(
     for ax in panels:
         ax.set_axis_off()
     plot_picture(picture, ax=panels[0], title="image")
-    top = max(float(values.max()) for values in maps.values()) or 1.0
+    top = shared_top(maps.values(), scale)
+    tops = {name: top if shared else scale_top(values, scale) for name, values in maps.items()}
     for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
-        own = "" if shared else f"\nbrightest: {values.max():.2g}"
-        plot_overlay(picture, values, ax=ax, title=title + own, vmax=top if shared else None)
-    label = unit if shared else f"part of the panel's brightest ({unit})"
-    colour_bar(panels, top if shared else 1.0, fill(label, width=28), aspect=30)
+        own = "" if shared else "\n" + say_scale(values, tops[title])
+        plot_overlay(picture, values, ax=ax, title=title + own, vmax=tops[title], scale=scale)
+    over = any((values > tops[title]).any() for title, values in maps.items())
+    if shared:
+        colour_bar(panels, top, fill(unit, width=28), above=over, aspect=30)
+    else:
+        own_scales_bar(panels, fill(unit, width=28), above=over, aspect=30)
     return figure
+
+
+def say_scale(saliency_map: np.ndarray, top: float) -> str:
+    """What the brightest colour of a panel stands for."""
+    if (saliency_map > top).any():
+        return f"scale ends at {top:.2g}"
+    return f"brightest: {saliency_map.max():.2g}"
 
 
 def plot_scenes(scenes: Sequence[Outlined], *, columns: int = 5) -> Figure:

@@ -1,6 +1,6 @@
-"""Pictures of sweeps: grids of maps, curves over the discard ratio, and bars."""
+"""Pictures of sweeps: grids of maps, curves over the discard ratio or first block, and bars."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any, Literal
 
@@ -9,11 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
-from rollout.plots.maps import plot_overlay, plot_picture
+from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
+from rollout.plots.maps import plot_overlay, plot_picture, say_scale
 from rollout.settings import METHODS
 
 PUBLISHED_RATIO = 0.9  # the default of vit-explain
+Axis = Literal["discard_ratio", "start_block"]  # along which curves are drawn
 
 
 # The columns of `sweep` that are measures, with what stands at their axis.
@@ -41,8 +43,11 @@ def plot_sweep_grid(
     unit: str | None = None,
     shared: Literal["figure", "row", "panel"] = "row",
     size: float = 1.75,
+    scale: Scale = "auto",
 ) -> Figure:
     """Maps in rows and columns of what two columns of a sweep say.
+
+    A single row of more than WIDEST panels is broken into lines, so that a patch can be seen.
 
     Args:
         pictures: the image (height, width, 3) in [0, 1]; or one for each row, shown before it.
@@ -50,50 +55,73 @@ def plot_sweep_grid(
         rows, columns: names of columns of `cells`, such as "head_fusion" and "discard_ratio".
         unit: what a map's values mean; by default what the cells' method says.
         shared: what has one scale, with a colour bar at the end of each row; "panel" scales each
-            map to its own maximum, which is then written over it.
+            map by itself, and writes over it what is brightest.
         size: of a panel, in inches.
+        scale: where scales end, as for `plot_overlay`.
     """
     names, across = cells[rows].unique().tolist(), cells[columns].unique().tolist()
     unit = METHODS[cells["method"].iloc[0]].unit if unit is None else unit
     own = isinstance(pictures, Mapping)
     beside = pictures if isinstance(pictures, Mapping) else dict.fromkeys(names, pictures)
-    width, height = size * (len(across) + own) + 1.2, (size + 0.1) * len(names)
-    figure, axes = new_figure(len(names), len(across) + own, width=width, height=height)
-    top = _brightest(cells["relevance"]) if shared == "figure" else None
-    for name, panels in zip(names, axes, strict=True):
+    lines = _lines(len(names), len(across) + own)
+    width, height = size * lines[1] + 1.2, (size + 0.1 + 0.2 * (lines[0] > len(names))) * lines[0]
+    figure, axes = new_figure(*lines, width=width, height=height)
+    by_row = axes.reshape(len(names), -1)
+    top = shared_top(cells["relevance"], scale) if shared == "figure" else None
+    clipped = False
+    for name, panels in zip(names, by_row, strict=True):
         row = cells[cells[rows] == name].set_index(columns)["relevance"][across]
-        scale = None if shared == "panel" else top or _brightest(row)
+        end = None if shared == "panel" else top or shared_top(row, scale)
         if own:
             plot_picture(beside[name], ax=panels[0])
-        for ax, (value, saliency_map) in zip(panels[own:], row.items(), strict=True):
-            plot_overlay(beside[name], saliency_map, ax=ax, vmax=scale)
-            lines = [say(columns, value)] if name == names[0] else []
-            lines += [f"brightest: {saliency_map.max():.2g}"] if shared == "panel" else []
-            ax.set_title("\n".join(lines), fontsize="small" if shared == "panel" else "medium")
-        if scale is not None:
-            colour_bar(panels, scale, fill(unit, 20), small=True, aspect=14, pad=0.01)
+        for ax, (value, saliency_map) in zip(panels[own:], row.items(), strict=False):
+            high = scale_top(saliency_map, scale) if end is None else end
+            plot_overlay(beside[name], saliency_map, ax=ax, vmax=high, scale=scale)
+            clipped = clipped or bool((saliency_map > high).any())
+            words = [say(columns, value)] if name == names[0] else []
+            words += [say_scale(saliency_map, high)] if shared == "panel" else []
+            ax.set_title("\n".join(words), fontsize="small" if shared == "panel" else "medium")
+        for ax in panels[own + len(row) :]:
+            ax.set_axis_off()
+        if end is not None:
+            over, shape = any((one > end).any() for one in row), 14 * lines[0] // len(names)
+            place: dict[str, Any] = {"aspect": shape, "pad": 0.01, "above": over}
+            colour_bar(panels, end, fill(unit, 20), small=True, **place)
         panels[0].set_axis_on()
         panels[0].set(xticks=[], yticks=[], ylabel=say(rows, name))
         panels[0].spines[:].set_visible(False)
-    if scale is None:
-        label = f"part of the panel's brightest\n(brightest: {unit})"
-        colour_bar(axes, 1.0, label, small=True, aspect=14 * len(names), pad=0.01)
+    if shared == "panel":
+        look: dict[str, Any] = {"small": True, "aspect": 14 * lines[0], "pad": 0.01}
+        own_scales_bar(axes, fill(unit, 28), above=clipped, **look)
     return figure
 
 
-def _brightest(maps: Iterable[np.ndarray]) -> float:
-    return max(float(values.max()) for values in maps) or 1.0
+WIDEST = 5  # panels
+
+
+def _lines(rows: int, panels: int) -> tuple[int, int]:
+    """Lines and panels in each: a row alone is broken where it is too long."""
+    if rows > 1 or panels <= WIDEST:
+        return rows, panels
+    lines = -(-panels // WIDEST)
+    return lines, -(-panels // lines)
 
 
 def say(column: str, value: Any) -> str:
     """A value of a column for the eye, such as "discard 0.9"."""
     if column == "method":
         return METHODS[value].title
+    if column == "start_block":
+        return f"from block {value + 1}" if value else "all blocks"
     return WORDS.get(column, f"{column} {{}}").format(value)
 
 
 def plot_curves(
-    table: pd.DataFrame, *, measures: Sequence[str], lines: str = "head_fusion"
+    table: pd.DataFrame,
+    *,
+    measures: Sequence[str],
+    lines: str = "head_fusion",
+    over: Axis = "discard_ratio",
 ) -> Figure:
     """Measures against the discard ratio, means over all scenes and targets: a row per method.
 
@@ -101,13 +129,14 @@ def plot_curves(
         table: of `sweep` or `sweep_scenes`.
         measures: some of MEASURES.
         lines: the column whose values are drawn as lines.
+        over: the column along the axis, "discard_ratio" or "start_block".
     """
     methods = table["method"].unique()
     width, height = 3.4 * len(measures), 2.9 * len(methods)
     figure, axes = new_figure(len(methods), len(measures), width=width, height=height)
     for row, method in zip(axes, methods, strict=True):
         for ax, measure in zip(row, measures, strict=True):
-            plot_curve(table[table["method"] == method], measure, lines=lines, ax=ax)
+            plot_curve(table[table["method"] == method], measure, lines=lines, over=over, ax=ax)
             ax.set_title(METHODS[method].title, fontsize="medium")
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
@@ -121,29 +150,37 @@ def plot_curve(
     *,
     lines: str = "head_fusion",
     control: str | None = None,
+    over: Axis = "discard_ratio",
     ax: Axes,
 ) -> Axes:
-    """One measure against the discard ratio, with the published ratio marked.
+    """One measure against the discard ratio, with the published ratio marked, or the first block.
 
     Args:
         control: another column, drawn dotted beside the measure.
+        over: the column along the axis, "discard_ratio" or "start_block".
     """
+    place = _place if over == "discard_ratio" else np.asarray
     ax.set_ylim(0, 1.04)
     for name, cells in table.groupby(lines, sort=False):
-        means = cells.groupby("discard_ratio")[measure].mean()
+        means = cells.groupby(over)[measure].mean()
         colour, marker = LINES.get(str(name), (None, "."))
-        ax.plot(_place(means.index), means, marker=marker, color=colour, ms=4, label=str(name))
+        ax.plot(place(means.index), means, marker=marker, color=colour, ms=4, label=str(name))
         if control is not None:
-            means = cells.groupby("discard_ratio")[control].mean()
-            ax.plot(_place(means.index), means, ":", color=colour)
+            means = cells.groupby(over)[control].mean()
+            ax.plot(place(means.index), means, ":", color=colour)
         if means.min() < 0:
             ax.set_ylim(bottom=-1.04)
     if measure == "target_mass" and "area" in table:
         ax.axhline(table["area"].mean(), color="0.4", linestyle="-.", label="a blind map")
-    ax.axvline(_place(PUBLISHED_RATIO), color="0.6", linestyle="--", zorder=0)
-    ax.set(xlabel="discard ratio (dashed: published)", ylabel=MEASURES[measure])
-    ticks = _apart(sorted(table["discard_ratio"].unique()))
-    ax.set_xticks(_place(ticks), [f"{ratio:g}" for ratio in ticks])
+    ax.set(ylabel=MEASURES[measure])
+    if over == "start_block":
+        ax.set_xlabel("blocks left out at the start (start_block)")
+        ax.set_xticks(sorted(table[over].unique()))
+    else:
+        ax.axvline(_place(PUBLISHED_RATIO), color="0.6", linestyle="--", zorder=0)
+        ax.set_xlabel("discard ratio (dashed: published)")
+        ticks = _apart(sorted(table[over].unique()))
+        ax.set_xticks(_place(ticks), [f"{ratio:g}" for ratio in ticks])
     ax.grid(alpha=0.25)
     return ax
 

@@ -3,6 +3,7 @@
 // Python decides what is shown; here are only colours, pixels and the pointer.
 
 const TITLE = 22, BAR = 44, GAP = 14, LABEL = 62;
+const ABOVE = "#66ff66";  // as in plots/marks.py: patches above the end of the scale
 
 function describe(model) {
   const frame = model.get("frame");
@@ -26,7 +27,7 @@ function tracedFrom(model, frame, patch) {
   const shown = frame.panels.map(shownAs), values = new Float32Array(frame.values.length);
   shown.forEach((row, index) => values.set(row, index * frame.patches));
   // As in Python: the traced patch keeps much of itself, and does not count for the scale.
-  const highest = row => row.reduce((high, value, i) => i === at ? high : Math.max(high, Math.abs(value)), 0);
+  const highest = row => scaleTop(row.map((value, i) => i === at ? 0 : Math.abs(value)));
   const shared = Math.max(...rows.map(highest));
   const panels = frame.panels.map((panel, index) => {
     const high = (frame.shared ? shared : highest(shown[index])) || 1;
@@ -36,6 +37,24 @@ function tracedFrom(model, frame, patch) {
       unit: panel.signed ? panel.unit : frame.tracedUnit };
   });
   return { ...frame, values, panels, patch };
+}
+
+// As `maths.dominance`: a patch that stands far above the rest does not decide where a scale ends.
+const few = patches => Math.max(1, Math.floor(0.01 * patches + 0.5));
+
+function scaleTop(values) {
+  const sorted = Array.from(values).sort((one, two) => two - one);
+  const rest = sorted[few(values.length)] || 0;
+  return rest > 0 && sorted[0] > 4 * rest ? rest : sorted[0];
+}
+
+function above(frame, index) {
+  const values = frame.values.subarray(index * frame.patches, (index + 1) * frame.patches);
+  const high = Math.fround(frame.panels[index].high), found = [];
+  const traced = frame.patch ? frame.patch[0] * frame.columns + frame.patch[1] : -1;
+  values.forEach((value, at) => { if (at !== traced && Math.abs(value) > high) found.push(at); });
+  return found.length > few(frame.patches) ? []
+    : found.map(at => [Math.floor(at / frame.columns), at % frame.columns]);
 }
 
 // On a small screen all blocks, and what is below the map, stay in sight.
@@ -106,7 +125,8 @@ function paintBar(pen, frame, index, box, ink) {
   }
   pen.fillStyle = ink; pen.font = "11px sans-serif"; pen.textBaseline = "top";
   for (const [place, value, align] of [[0, low, "left"], [0.5, (low + high) / 2, "center"], [1, high, "right"]]) {
-    pen.textAlign = align; pen.fillText(short(value), box.x + place * box.width, y + 12);
+    const beyond = place === 1 && above(frame, index).length ? "\u2265 " : "";
+    pen.textAlign = align; pen.fillText(beyond + short(value), box.x + place * box.width, y + 12);
   }
   pen.textAlign = "center";
   pen.fillText(unit, box.x + box.width / 2, y + 25, box.width);
@@ -175,6 +195,7 @@ function render({ model, el }) {
     pen.clearRect(0, 0, places.width, places.height);
     places.boxes.forEach((box, index) => {
       paintPanel(pen, frame, index, box, grey, scratch);
+      for (const patch of above(frame, index)) outline(pen, frame, box, patch, ABOVE);
       if (frame.patch) outline(pen, frame, box, frame.patch, "#fff");
       if (frame.panels[index].unit) paintBar(pen, frame, index, barBox(box, index), ink);
     });
