@@ -172,9 +172,7 @@ def _audited(
         value_norms=_against_median(_value_norms(record.blocks)[:, :, prefix:], places),
         map_shares=_at((maps / maps.sum((1, 2), True)).flatten(1)[:, None], places),
         map=maps,
-        dominance=tuple(
-            _dominance(index, maps, drawn, fused, readout, layout) for index in range(len(maps))
-        ),
+        dominance=tuple(found),
         num_tokens=layout.num_tokens,
         pictures=model.pictures(images),
     )
