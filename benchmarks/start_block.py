@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, rankdata
 from table import machine, markdown
 from tqdm import tqdm
 
@@ -22,7 +22,6 @@ from rollout.maths.dominance import attention_received
 from rollout.maths.metrics import (
     average_precision,
     patch_coverage,
-    rank_correlation,
     relative_entropy,
 )
 from rollout.maths.rollout import chain
@@ -40,8 +39,8 @@ ranks the patches of both objects: average precision, mean over scenes, with 95 
 bootstrap over scenes; against "leave out block 1" scene by scene (paired). A rule looks at images
 only, never at masks: it chooses one start for the model, by its mean over {search} scenes of seed
 {seed}, or a start for each image. The rules are what was left of about 35 that were tried on
-those scenes with the demo model and DINOv2-S, so a third model may disagree. Judged on {judge} scenes
-of seed {unseen}; "in hindsight" looks at the very masks it is judged by."""
+those scenes with the demo model and DINOv2-S, so a third model may disagree. Judged on {judge}
+scenes of seed {unseen}; "in hindsight" looks at the very masks it is judged by."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,10 @@ def _measure(model: Model, scenes: Sequence[Scene]) -> Measured:
 
 
 def _agreement(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mean rank correlation of each start's map with those of the other starts."""
-    pairs = [[rank_correlation(one, other) for other in maps] for one in maps]
-    return (torch.stack([torch.stack(row) for row in pairs]).sum(1).T - 1) / (len(maps) - 1)
+    """Mean rank correlation of each start's map with those of the other starts: (batch, starts)."""
+    ranks = rankdata(torch.stack([one.flatten(1) for one in maps], 1).numpy(), axis=2)
+    found = torch.stack([torch.corrcoef(torch.from_numpy(one)) for one in ranks])
+    return (found.sum(dim=2) - 1) / max(1, len(maps) - 1)
 
 
 # What a rule looks at, the highest being chosen: a property of the map, or of the block itself.

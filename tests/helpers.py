@@ -52,6 +52,27 @@ def redraw(network: nn.Module, std: float = 0.3) -> nn.Module:
     return network
 
 
+def vit_with_a_sink(
+    patch: tuple[int, int] = (2, 4), *, block: int = 0, head: int = 1, depth: int = 3
+) -> nn.Module:
+    """`small_vit` of which one head of one block sends all its attention to one patch (row, column)
+    of the 4 x 6; all other heads and blocks look at all tokens alike."""
+    network = small_vit(depth=depth)
+    token = 1 + patch[0] * 6 + patch[1]
+    with torch.no_grad():
+        for number, each in enumerate(network.blocks):
+            width = each.attn.head_dim
+            each.attn.qkv.weight[: 2 * 24] = 0  # no queries, no keys: uniform attention
+            each.attn.qkv.bias[: 2 * 24] = 0
+            each.norm1.weight.fill_(1)
+            each.norm1.bias.fill_(0)
+            if number == block:
+                each.attn.qkv.bias[head * width] = 30  # the same query for every token ...
+                each.attn.qkv.weight[24 + head * width, 0] = 1  # ... and the key is channel 0
+        network.pos_embed[:, token, 0] = 60
+    return network
+
+
 def bare_answer(network: nn.Module, images: Tensor) -> Tensor:
     """What the network returns by itself, with frozen weights: for trainable ones torch takes other
     kernels, even where no gradient is asked for, and on some processors they round otherwise."""

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import vit_with_a_sink
 from PIL import Image
 from safetensors.torch import save_file
 
-from rollout import explain, load_model
+from rollout import audit, explain, load_model, wrap_model
 from rollout.cli import explain as commands
 from rollout.cli import main as cli
 from rollout.plots.figure import jet_overlay
@@ -109,6 +110,39 @@ def test_the_flags_of_vit_explain(run: Run, image: Path) -> None:
     assert files() == ["grad_rollout_0_0.800_min.png", "input.png"]
 
 
+@pytest.mark.parametrize("flag", ["--start_block", "--start-block"])
+def test_blocks_are_left_out_at_the_start(run: Run, image: Path, flag: str) -> None:
+    assert run(image, flag, "1")[0] == 0
+    assert files() == ["attention_rollout_0.900_max_start_1.png", "input.png"]
+    settings = {"method": "attention_rollout", "head_fusion": "max", "discard_ratio": 0.9}
+    explanation = explain(load_model("demo", device="cpu"), image, start_block=1, **settings)
+    expected = jet_overlay(explanation.pictures[0].numpy(), explanation.saliency_map()[0])
+    np.testing.assert_array_equal(pixels("attention_rollout_0.900_max_start_1.png"), expected)
+
+
+def test_the_audit_is_printed_and_drawn(run: Run, image: Path) -> None:
+    code, out, err = run(image, "--audit")
+    assert (code, err) == (0, "")
+    assert files() == ["attention_rollout_0.900_max.png", "audit.png", "input.png"]
+    assert pixels("audit.png").shape[2] >= 3
+    found = audit(load_model("demo", device="cpu"), image)
+    assert str(found) in out and len(found.table()) == 2
+    assert "audit.png: the patches that draw most attention" in out
+
+
+def test_a_patch_that_dominates_is_named(
+    run: Run, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"head_fusion": "mean", "discard_ratio": 0.0, "method": "attention_rollout"}
+    model = wrap_model(vit_with_a_sink(), image_size=(32, 48))
+    monkeypatch.setattr(commands, "load_model", lambda *_, **__: model)
+    code, out, _ = run(image, "--head_fusion", "mean", "--discard_ratio", "0")
+    said = explain(model, image, **settings).dominated()
+    assert code == 0 and said.endswith("try start_block=1")
+    assert out.splitlines()[-1] == f"  {said}"
+    assert "row 2" not in run(image, "--head_fusion", "mean", "--start_block", "1")[1]
+
+
 def test_several_images_get_a_folder_each(run: Run, image: Path, tmp_path: Path) -> None:
     others = [tmp_path / "more" / "both.jpg", tmp_path / "BOTH.png", tmp_path / "both-2.png"]
     (tmp_path / "more").mkdir()
@@ -155,6 +189,14 @@ def test_an_image_is_not_overwritten_by_its_own_picture(run: Run, image: Path) -
     assert run(own, "--out", "new")[0] == 0 and own.read_bytes() == before
 
 
+def test_an_image_is_not_overwritten_by_its_audit(run: Run, image: Path) -> None:
+    before = image.read_bytes()
+    own = image.rename("audit.png")
+    assert "audit.png would be overwritten; give another" in run(own, "--audit")[2]
+    assert own.read_bytes() == before
+    assert run(own)[0] == 0 and own.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -163,6 +205,8 @@ def test_an_image_is_not_overwritten_by_its_own_picture(run: Run, image: Path) -
         (["--discard-ratio", "abc"], r"must be a number in \[0, 1\), got 'abc'"),
         (["--discard-ratio", "nan"], r"must be a number in \[0, 1\), got 'nan'"),
         (["--discard-ratio", "True"], r"must be a number in \[0, 1\), got 'True'"),
+        (["--start_block", "-1"], "must be a whole number, 0 or more, got '-1'"),
+        (["--start-block", "1.5"], "must be a whole number, 0 or more, got '1.5'"),
         (["--head_fusion", "median"], "invalid choice: 'median'.*mean.*max.*min"),
         (["--method", "gradcam"], "invalid choice: 'gradcam'.*gradient_rollout"),
         (["--colour", "red"], "unrecognized arguments: --colour"),

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from explorers import SCENE, WIDE
-from helpers import small_vit
+from helpers import small_vit, vit_with_a_sink
 
 from rollout import explain, wrap_model
 from rollout.demo.samples import load_coverage, load_masks, sample_path
 from rollout.explanations.kept_maps import MOST_TARGETS, Kept
 from rollout.explanations.recording import record_model
+from rollout.explorer.figure import plot_frame
 from rollout.explorer.frame import grid_frame, main_frame
+from rollout.explorer.messages import described
 from rollout.explorer.sources import open_session
 from rollout.explorer.view import View
 from rollout.maths.metrics import mass_on_object
@@ -119,6 +121,38 @@ def test_a_traced_patch_does_not_set_the_scale(small):
     others = panel.values.copy()
     others[2, 3] = 0
     assert panel.values.argmax() == 2 * 6 + 3 and panel.high == others.max()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_patch_that_dominates_does_not_set_the_scale_and_is_named(shared):
+    model = wrap_model(vit_with_a_sink((2, 4)), labels=list("abcdefg"), name="sink")
+    session = open_session(model, WIDE)
+    view = View("w", "sink", "attention_rollout", 0, shared_scale=shared)
+    panel, bare = main_frame(session, view).panels
+    rest = np.sort(panel.values, axis=None)[-2]
+    assert panel.high == bare.high == rest < panel.values.max() / 4
+    assert panel.above(None) == [(2, 4)] and panel.above((2, 4)) == []
+    said = explain(model, WIDE, method="attention_rollout").dominated()
+    assert f"R{said[1:]}." in described(session, view) and "try start_block=1" in said
+    assert said[1:] not in described(session, view.with_settings(start_block=1))
+    traced = main_frame(session, view.with_settings(query=(2, 4))).panels[0]
+    assert (2, 4) not in traced.above((2, 4))
+    rivals = replace(view, rival=1)
+    assert (
+        described(session, rivals).count("row 2") + described(session, rivals).count("Row 2") == 1
+    )
+
+
+def test_a_figure_of_the_frame_marks_what_is_above_its_scale():
+    model = wrap_model(vit_with_a_sink((2, 4)), labels=list("abcdefg"), name="sink")
+    session = open_session(model, WIDE)
+    frame = main_frame(session, View("w", "sink", "attention_rollout", 0))
+    figure = plot_frame(frame, session.picture())
+    over, bare = figure.axes[:2]
+    height, width = session.picture().shape[:2]
+    for ax in (over, bare):
+        assert ax.patches[0].get_xy() == (4 * width / 6 - 0.5, 2 * height / 4 - 0.5)
+        assert [text.get_text() for text in ax.texts] == [f"{frame.panels[0].values.max():.2g}"]
 
 
 def test_the_answer_key_is_seen_as_the_model_sees_the_image(demo):

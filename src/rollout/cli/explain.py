@@ -24,7 +24,7 @@ def explain_files(arguments: Namespace) -> None:
     """
     images = arguments.images
     folders = _folders(images, arguments.out)
-    _check_outputs(images, folders)
+    _check_outputs(images, folders, ("input.png", AUDIT) if arguments.audit else ("input.png",))
     model = _load(arguments)
     target = _target(model, arguments)
     for image, folder in zip(images, folders, strict=True):
@@ -33,10 +33,10 @@ def explain_files(arguments: Namespace) -> None:
             _write_audit(audit(model, image), folder)
 
 
-def _check_outputs(images: Sequence[Path], folders: Sequence[Path]) -> None:
+def _check_outputs(images: Sequence[Path], folders: Sequence[Path], names: Sequence[str]) -> None:
     """Nobody's own input.png may be replaced by what the network saw of it."""
     given = {image.resolve() for image in images}
-    for path in [folder / name for folder in folders for name in ("input.png", AUDIT)]:
+    for path in [folder / name for folder in folders for name in names]:
         if path.resolve() in given:
             message = f"{path} would be overwritten; give another folder as --out"
             raise ArgumentError(None, message)
