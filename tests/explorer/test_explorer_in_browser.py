@@ -106,6 +106,29 @@ def test_what_is_painted_is_what_python_holds(lab, page):
     lab.screenshot(page, "explorer")
 
 
+def test_a_patch_that_dominates_is_outlined_and_the_rest_is_seen(lab, page):
+    page.get_by_label("method").select_option("attention rollout")
+    page.get_by_label("image").select_option("scene_boat_fish")
+    wait_until(lab, page, "'boat_fish' in explorer.view.image")
+    settled(lab, page)
+    assert lab.ask(
+        page,
+        "explorer.session.dominance('attention_rollout', 0, "
+        "explorer.view.settings).patch == (5, 4)",
+    )
+    box = page.evaluate(BARE_PANEL)
+    picture = np.asarray(Image.open(io.BytesIO(pixels(page))).convert("RGB")).astype(int)
+    scale, cell = picture.shape[1] / box["width"], box["side"] / 14
+    y, x = box["y"] + (5 + 0.5) * cell, 4 * cell
+    for left in (0, box["x"]):  # the left edge of the patch, in both panels
+        edge = picture[int(y * scale), int((left + x) * scale) - 3 : int((left + x) * scale) + 4]
+        assert (edge[:, 1] - edge[:, 0]).max() > 80  # green, whatever lies below
+    seen, expected = bare_panel(lab, page)
+    lab.screenshot(page, "explorer_dominated")
+    assert (abs(seen - expected).max(axis=1) > 2).sum() <= 3  # the patches beside, under the value
+    page.wait_for_function("() => document.body.innerText.includes('try start_block=1')")
+
+
 def test_the_discard_slider_repaints_and_fifty_moves_end_on_the_last(lab, page):
     before = pixels(page)
     page.get_by_label("method").select_option("attention rollout")

@@ -114,6 +114,21 @@ function outline(pen, frame, box, patch, colour) {
   pen.lineWidth = 1.5; pen.strokeStyle = colour; pen.strokeRect(...place);
 }
 
+// The patches above the end of the scale; beside the highest its value, on the side with room.
+function markAbove(pen, frame, index, box, withValue) {
+  const value = patch => frame.values[index * frame.patches + patch[0] * frame.columns + patch[1]];
+  const patches = above(frame, index);
+  patches.forEach(patch => outline(pen, frame, box, patch, ABOVE));
+  if (!patches.length || !withValue) return;
+  const patch = patches.reduce((one, other) => Math.abs(value(other)) > Math.abs(value(one)) ? other : one);
+  const wide = box.width / frame.columns, right = patch[1] < frame.columns / 2;
+  const x = box.x + patch[1] * wide + (right ? 1.3 * wide : -0.3 * wide);
+  const y = box.y + (patch[0] + 0.5) * box.height / frame.rows;
+  pen.font = "12px sans-serif"; pen.textBaseline = "middle"; pen.textAlign = right ? "left" : "right";
+  pen.lineWidth = 3; pen.strokeStyle = "#000"; pen.strokeText(short(value(patch)), x, y);
+  pen.fillStyle = ABOVE; pen.fillText(short(value(patch)), x, y);
+}
+
 function paintBar(pen, frame, index, box, ink) {
   const panel = frame.panels[index], { colours, unit } = panel, y = box.y + box.height + 6;
   // As `Frame.bar`: one bar for panels of many scales has shares.
@@ -195,7 +210,7 @@ function render({ model, el }) {
     pen.clearRect(0, 0, places.width, places.height);
     places.boxes.forEach((box, index) => {
       paintPanel(pen, frame, index, box, grey, scratch);
-      for (const patch of above(frame, index)) outline(pen, frame, box, patch, ABOVE);
+      markAbove(pen, frame, index, box, !places.labelled);
       if (frame.patch) outline(pen, frame, box, frame.patch, "#fff");
       if (frame.panels[index].unit) paintBar(pen, frame, index, barBox(box, index), ink);
     });
