@@ -1,6 +1,8 @@
 """From an RGB picture to what a network takes, and how to find out what that is."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from timm.data import (
     resolve_data_config,
 )
 from torch import Tensor, nn
-from torchvision.transforms import Compose, Grayscale, Normalize
+from torchvision.transforms import Compose, Grayscale, Lambda, Normalize
 
 Transform = Callable[..., Any]
 
@@ -59,13 +61,23 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
     config["input_size"] = (channels, *(size or config["input_size"][1:]))
     if channels == 3:
         return create_transform(**config)
-    if channels != 1:
-        raise ValueError(
-            f"{type(network).__name__} takes images of {channels} channels; give wrap_model a "
-            "transform that makes them from an RGB image"
-        )
-    config |= {name: (sum(config[name]) / len(config[name]),) for name in ("mean", "std")}
-    return Compose([Grayscale(), *create_transform(**config).transforms])
+    if channels == 1:
+        config |= {name: (sum(config[name]) / len(config[name]),) for name in ("mean", "std")}
+        return Compose([Grayscale(), *create_transform(**config).transforms])
+    # As timm makes weights for other channels out of those for red, green and blue.
+    config |= {name: _repeated(tuple(config[name]), channels) for name in ("mean", "std")}
+    steps = create_transform(**config).transforms
+    colours = Lambda(partial(_repeated_channels, channels=channels))
+    return Compose([*steps[:-1], colours, steps[-1]])
+
+
+def _repeated(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return tuple(islice(cycle(values), channels))
+
+
+def _repeated_channels(image: Tensor, channels: int) -> Tensor:
+    """Red, green, blue, red, ... up to so many channels: (3, height, width) to (channels, ...)."""
+    return image[[channel % 3 for channel in range(channels)]]
 
 
 def as_size(image_size: ImageSize) -> tuple[int, int]:
