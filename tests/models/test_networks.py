@@ -1,11 +1,8 @@
 """Where weights come from: timm, the hub, a file, the bundled demo; and what must be refused."""
 
-import argparse
 import hashlib
 import json
-import pickle
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from torch import Tensor, nn
 
 from rollout import load_model
 from rollout.models import load, networks
-from rollout.models.checkpoints import read_checkpoint
 
 TINY = "vit_tiny_patch16_224"
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3}
@@ -33,92 +29,6 @@ def tiny(num_classes: int = 3) -> nn.Module:
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     return tiny().state_dict()
-
-
-class Code:
-    """Pickled, it makes whoever unpickles it create a file."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[Callable, tuple]:
-        return open, (str(self.proof), "w")
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize("name", ["a.pth", "a.bin", "a.safetensors", "no-suffix"])
-@pytest.mark.parametrize("written", ["torch", "old torch", "safetensors"])
-def test_the_content_decides_how_a_checkpoint_is_read(
-    name: str, written: str, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if written == "safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=written == "torch")
-    torch.testing.assert_close(read_checkpoint(path), dict(state), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "network"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_what_training_wraps_around_the_tensors_is_taken_off(
-    wrapper: str, prefix: str, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    named = {prefix + name: value for name, value in state.items()}
-    arguments = argparse.Namespace(lr=0.1)  # beside the weights in timm's own checkpoints
-    torch.save({wrapper: named, "epoch": 3, "args": arguments}, tmp_path / "a.pth")
-    assert read_checkpoint(tmp_path / "a.pth").keys() == state.keys()
-
-
-@pytest.mark.parametrize(
-    "write", [torch.save, lambda code, path: path.write_bytes(pickle.dumps(code))]
-)
-def test_code_in_a_checkpoint_is_refused_and_not_run(write: Callable, tmp_path: Path) -> None:
-    proof = tmp_path / "the code ran"
-    for content in (Code(proof), {"state_dict": {"weight": Code(proof)}}):
-        write(content, tmp_path / "a.pth")
-        with pytest.raises(ValueError, match="more than tensors.*refused; save the state_dict"):
-            read_checkpoint(tmp_path / "a.pth")
-    assert not proof.exists()
-
-
-def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 3), tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="more than tensors.*refused"):
-        read_checkpoint(tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("name", ["a.pth", "old.pth", "a.safetensors"])
-@pytest.mark.parametrize("length", [0, 20, 60, 2000])
-def test_a_truncated_checkpoint(
-    name: str, length: int, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if name == "a.safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=name == "a.pth")
-    path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(
-        ValueError, match=f"{name} (is no readable checkpoint|holds more than)"
-    ) as e:
-        read_checkpoint(path)
-    assert "\n" not in str(e.value)
-
-
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_text("hello")
-    with pytest.raises(ValueError, match="no readable checkpoint .it is neither safetensors nor"):
-        read_checkpoint(tmp_path / "a.pth")
-    for content in ([1, 2], {}, {"epoch": 3}, {1: torch.zeros(2)}):
-        torch.save(content, tmp_path / "a.pth")
-        with pytest.raises(ValueError, match="holds no state_dict, a table of tensors by name"):
-            read_checkpoint(tmp_path / "a.pth")
-    for path in (tmp_path / "nothing.pth", tmp_path):
-        with pytest.raises(FileNotFoundError, match="no checkpoint file"):
-            read_checkpoint(path)
 
 
 # From a checkpoint to a network

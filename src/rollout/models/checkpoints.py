@@ -102,8 +102,8 @@ def _content(path: Path) -> Any:
             "save the state_dict alone, best with safetensors"
         ) from error
     except Exception as error:  # damage makes the readers raise nearly anything
-        if isinstance(error, OSError) and error.strerror:
-            raise  # the file cannot be read at all; the system says why
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the file cannot be opened at all; the system says why
         reason = str(error).split("\n")[0].split(". ")[0] or "it ends too early"
         raise ValueError(f"{path} is no readable checkpoint ({reason})") from error
 
@@ -111,21 +111,26 @@ def _content(path: Path) -> Any:
 def _read(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
-        file.seek(0)
-        if start.startswith(b"PK") and _is_numpy(file):
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        if start.startswith((b"PK", b"\x80")):
+        # A brace after the header's length, which may be any bytes: those of a pickle, too.
+        if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
             file.seek(0)
-            return _read_torch_file(file)
+            return _read_arrays(file) if _is_numpy(file) else _read_torch_file(file)
     if start[8:] == b"{" or path.suffix == ".safetensors":
         return load_file(path)
     raise ValueError("it is neither safetensors nor a torch file nor arrays of numpy")
 
 
+def _read_arrays(file: BinaryIO) -> dict[str, Tensor]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
 def _is_numpy(file: BinaryIO) -> bool:
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        names = []
     file.seek(0)
     return bool(names) and all(name.endswith(".npy") for name in names)
 

@@ -19,7 +19,7 @@ from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
 from rollout.models.layout import read_layout
 from rollout.models.model import Model, black_image
-from rollout.models.networks import check_name
+from rollout.models.networks import check_name, load_state
 from rollout.models.preprocess import (
     ImageSize,
     Transform,
@@ -188,7 +188,7 @@ def load_demo(path: Path | None = None) -> tuple[nn.Module, tuple[str, ...]]:
     network = timm.create_model(
         card["geometry"]["architecture"], num_classes=len(card["classes"]), **geometry
     )
-    network.load_state_dict(load_file(path))
+    load_state(network, load_file(path), path, "demo")
     network.pretrained_cfg |= card["preprocessing"]
     return network, tuple(card["classes"])
 

@@ -12,7 +12,7 @@ import timm
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from rollout.models.checkpoints import check_folder
 
@@ -93,6 +93,24 @@ def _check_local(folder: Path) -> None:
         raise ValueError(
             f"{file} names the architecture {config['architecture']!r}, which timm does not know"
         )
+
+
+def load_state(
+    network: nn.Module, state: Mapping[str, Tensor], path: str | Path, name: str
+) -> None:
+    """Every tensor must find its place, in the right shape; nothing is reshaped or left random."""
+    expected = network.state_dict()
+    wrong = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    wrong += [f"{key} is missing" for key in expected if key not in state]
+    wrong += [f"{key} is not in the architecture" for key in state if key not in expected]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{path} does not fit {name!r}: {'; '.join(wrong[:3])}{more}")
+    network.load_state_dict(dict(state))
 
 
 # The hub's offline mode belongs to the process: two threads would restore each other's.

@@ -1,5 +1,6 @@
 """From an RGB picture to what a network takes, and how to find out what that is."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
@@ -64,7 +65,12 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
     if channels == 1:
         config |= {name: (sum(config[name]) / len(config[name]),) for name in ("mean", "std")}
         return Compose([Grayscale(), *create_transform(**config).transforms])
-    # As timm makes weights for other channels out of those for red, green and blue.
+    warnings.warn(
+        f"{type(network).__name__} takes images of {channels} channels: of a picture, red, green "
+        "and blue are repeated to make them, as timm repeats pretrained weights; if its channels "
+        "mean something else, give wrap_model a transform, or explain tensors",
+        stacklevel=3,
+    )
     config |= {name: _repeated(tuple(config[name]), channels) for name in ("mean", "std")}
     steps = create_transform(**config).transforms
     colours = Lambda(partial(_repeated_channels, channels=channels))
@@ -82,7 +88,8 @@ def _repeated_channels(image: Tensor, channels: int) -> Tensor:
 
 def as_size(image_size: ImageSize) -> tuple[int, int]:
     """(height, width) from one number or two."""
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    given = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = tuple(given) if isinstance(given, list | tuple) else ()
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(
             f"image_size must be a number of pixels or (height, width), got {image_size!r}"

@@ -33,6 +33,7 @@ def create_network(
 
     Args: as those of `models.load_model`.
     """
+    options = {key: value for key, value in options.items() if value is not None}  # as timm does
     if file is not None:
         filled = fill(name, file, options, weights)
         labels, notes = _labels_in(file, filled.network)
