@@ -109,6 +109,8 @@ def test_a_header_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
         save_file({"weight": torch.ones(2)}, tmp_path / "a", metadata={"a": "x" * padding})
         if (tmp_path / "a").read_bytes()[:1] == b"\x80":
             break
+    else:
+        pytest.fail("no length of a header begins with the byte of a pickle")
     assert read_checkpoint(tmp_path / "a").tables[""]["weight"].tolist() == [1, 1]
 
 

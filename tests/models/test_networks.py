@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from rollout import load_model
-from rollout.models import load, networks
+from rollout import explain, load_model
+from rollout.models import load, networks, sources
 
 TINY = "vit_tiny_patch16_224"
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3}
@@ -177,6 +179,106 @@ def test_the_hub_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError, match="the Hugging Face hub refused .*: 404: no such repository$"
     ):
         networks.create_pretrained("hf-hub:nobody/nothing", {})
+
+
+def test_a_classifier_of_random_numbers_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "create_pretrained", networks.create)  # as if they were cached
+    trained = "has random weights: 'vit_tiny_.*' was trained on 1000, so .* mean nothing"
+    with pytest.warns(UserWarning, match=f"the classifier of 5 classes {trained}") as caught:
+        assert load_model(TINY, num_classes=5, **SMALL).num_classes == 5
+    assert caught[0].filename == __file__
+    for classes in (1000, 0, None):  # warns of nothing
+        load_model(TINY, num_classes=classes, **SMALL)
+    load_model(TINY, num_classes=5, pretrained=False, **SMALL)
+
+
+def test_two_threads_do_not_leave_the_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def create_model(name: str, pretrained: bool, **options: object) -> nn.Module:
+        seen.append((name, constants.HF_HUB_OFFLINE))
+        time.sleep(0.05)
+        return no_network(name) if constants.HF_HUB_OFFLINE else nn.Identity()
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", create_model)
+    monkeypatch.setattr(networks, "_is_reachable", lambda: not constants.HF_HUB_OFFLINE)
+    names = [f"network {number}" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda name: networks.create_pretrained(name, {}), names))
+    assert len(found) == 4 and constants.HF_HUB_OFFLINE is False
+    assert sorted(seen) == sorted((name, offline) for name in names for offline in (True, False))
+
+
+def test_weights_loaded_in_inference_mode_can_be_explained(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(state, tmp_path / "a.safetensors")
+    with torch.inference_mode():
+        models = [
+            load_model(TINY, checkpoint=tmp_path / "a.safetensors", device="cpu", **SMALL),
+            load_model(TINY, pretrained=False, device="cpu", **SMALL),
+            load_model("demo", device="cpu"),
+        ]
+        assert torch.is_inference_mode_enabled()
+    for model in models:
+        assert not any(parameter.is_inference() for parameter in model.network.parameters())
+        explanation = explain(model, torch.randn(2, 3, 224, 224), target=[1, 2])
+        assert explanation.method == "gradient_rollout" and (explanation.map > 0).any()
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_for_hf(
+        tiny(),
+        tmp_path / "model",
+        model_config={"label_names": ["ant", "bee", "cow"], "label_descriptions": {"bee": "a bee"}},
+        safe_serialization=True,
+    )
+    return tmp_path / "model"
+
+
+def test_a_folder_that_timm_wrote_brings_its_labels(folder: Path) -> None:
+    model = load_model(f"local-dir:{folder}", device="cpu")
+    assert model.labels == ("ant", "a bee", "cow") and model.class_index("cow") == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("", "config.json is not valid JSON"),
+        ("[]", "is a folder, not a weights file; .*from_pretrained"),
+        ('{"model_type": "vit", "architectures": ["ViTModel"]}', "wrap_model.*from_pretrained"),
+        ('{"architecture": 3}', "is a folder, not a weights file"),
+        ('{"architecture": "vitt"}', "names the architecture 'vitt', which timm does not know"),
+        ('{"architecture": "NAME", "pretrained_cfg": 3}', "pretrained_cfg as 3, expected a table"),
+        ('{"architecture": "NAME", "pretrained_cfg": {}, "model_args": [1]}', "model_args as .1."),
+        ('{"architecture": "NAME", "pretrained_cfg": {"input_size": 3}}', "timm cannot make"),
+        ('{"architecture": "NAME", "pretrained_cfg": {"no": 3}}', "timm cannot make.*'no'"),
+        (
+            '{"architecture": "NAME", "pretrained_cfg": {}, "model_args": {"depth": "x"}}',
+            "timm cannot make",
+        ),
+        ("\\x00\\xff", "is not valid JSON"),
+    ],
+)
+def test_a_malformed_folder(config: str, message: str, folder: Path) -> None:
+    (folder / "config.json").write_text(config.replace("NAME", TINY))
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(f"local-dir:{folder}")
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_weights_in_a_folder(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(
+        ValueError, match=f"weights of .* are damaged .*; delete them under {folder}"
+    ):
+        load_model(f"local-dir:{folder}")
 
 
 # Devices

@@ -98,7 +98,7 @@ def _content(path: Path) -> Any:
         return _read(path)
     except UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than tensors, and running code from a file is refused; "
+            f"{path} holds more than tensors, or is damaged; running code from a file is refused; "
             "save the state_dict alone, best with safetensors"
         ) from error
     except Exception as error:  # damage makes the readers raise nearly anything
