@@ -175,12 +175,24 @@ def test_position_embeddings_are_interpolated(network: nn.Module, tmp_path: Path
     torch.testing.assert_close(found[:, :1], network.pos_embed.detach()[:, :1])
 
 
-def test_the_size_that_the_weights_were_trained_at_is_the_default(tmp_path: Path) -> None:
-    network = small(img_size=64)
+@pytest.mark.parametrize("name", [TINY, "beit_base_patch16_224"])
+def test_the_size_that_the_weights_were_trained_at_is_the_default(
+    name: str, tmp_path: Path
+) -> None:
+    network = small(name, img_size=64)
     save_file(network.state_dict(), tmp_path / "a.safetensors")
-    model = load_model(TINY, checkpoint=tmp_path / "a.safetensors", **SMALL)
+    model = load_model(name, checkpoint=tmp_path / "a.safetensors", **SMALL)
     assert model.layout.grid_size == (4, 4) and model.black_image().shape[-2:] == (64, 64)
     assert_same(model.network.state_dict(), network.state_dict())
+
+
+def test_a_file_of_wide_images_needs_their_size(tmp_path: Path) -> None:
+    network = small(img_size=(64, 96))
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    message = r"pos_embed is \(1, 25, 24\), expected .*; give image_size=\(height, width\), the pix"
+    with pytest.raises(ValueError, match=message):
+        loaded(tmp_path / "a.safetensors")
+    assert_same(loaded(tmp_path / "a.safetensors", image_size=(64, 96)), network.state_dict())
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -17,6 +17,10 @@ from torch import Tensor
 
 Table = Mapping[str, Tensor]
 
+# What belongs to the whole process (warning filters, torch's safe globals, the hub's offline mode)
+# is changed and restored by one thread at a time; two would restore each other's changes.
+ONE_AT_A_TIME = threading.RLock()
+
 _ARCHITECTURE = ("arch", "architecture", "model_name", "model")
 
 
@@ -135,13 +139,10 @@ def _is_numpy(file: BinaryIO) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-_READING = threading.Lock()  # torch's safe globals and Python's warning filters are the process's
-
-
 def _read_torch_file(file: BinaryIO) -> Any:
     # timm's training script keeps its arguments beside the weights; a Namespace is plain data.
     safe = torch.serialization.safe_globals([argparse.Namespace])
-    with _READING, warnings.catch_warnings(), safe:
+    with ONE_AT_A_TIME, warnings.catch_warnings(), safe:
         warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read raises
         return torch.load(file, map_location="cpu", weights_only=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rollout.models.checkpoints import Checkpoint
+from rollout.models.checkpoints import ONE_AT_A_TIME, Checkpoint
 from rollout.models.jax_weights import fill_from_jax
 from rollout.models.networks import create
 from rollout.models.state_dicts import TRAINING_ONLY, StateDict, find_state_dict
@@ -66,7 +66,7 @@ def fill(
 
 def _sketch(name: str, options: Mapping[str, Any]) -> nn.Module:
     """The network without values: its names, its shapes, timm's description of its weights."""
-    with warnings.catch_warnings(), torch.device("meta"):
+    with ONE_AT_A_TIME, warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # of weights that are never filled
         return create(name, options)
 
@@ -128,7 +128,7 @@ def _plan(
         "input_size": (channels, *described["input_size"][1:]),
         "label_offset": 0,  # the file's own classifier, whole
     }
-    size = trained_size(tensors.get("pos_embed"), sketch)
+    size = trained_size(tensors, sketch)
     arguments = {"in_chans": channels, **size, **options, "num_classes": classes}
     return source, arguments
 

@@ -22,7 +22,7 @@ def fill_from_jax(
     check_classes(checkpoint, classes, options.get("num_classes"))
     source = NO_SOURCE | {"file": str(checkpoint.path), "custom_load": True}
     positions = next((own[key] for key in own if key.endswith("pos_embedding")), None)
-    size = trained_size(positions, sketch)
+    size = trained_size({} if positions is None else {"pos_embed": positions}, sketch)
     arguments = {**size, **options, "num_classes": classes}
     try:
         network = create_strictly(name, source | {"num_classes": classes}, arguments)

@@ -1,7 +1,6 @@
 """Networks of timm by name, with pretrained or random weights. Nothing is unpickled."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -14,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from rollout.models.checkpoints import check_folder
+from rollout.models.checkpoints import ONE_AT_A_TIME, check_folder
 
 REACHABLE_WITHIN = 5.0  # seconds
 
@@ -85,7 +84,10 @@ def _check_local(folder: Path) -> None:
     except ValueError as error:
         raise ValueError(f"{file} is not valid JSON ({error})") from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
-        check_folder(folder)
+        raise ValueError(
+            f"{file} names no architecture of timm; a folder of Hugging Face's transformers goes "
+            "to wrap_model(AutoModelForImageClassification.from_pretrained(folder))"
+        )
     for key in ("pretrained_cfg", "model_args"):
         if not isinstance(config.get(key, {}), dict):
             raise ValueError(f"{file} gives {key} as {config[key]!r}, expected a table of settings")
@@ -113,10 +115,6 @@ def load_state(
     network.load_state_dict(dict(state))
 
 
-# The hub's offline mode belongs to the process: two threads would restore each other's.
-_HUB = threading.RLock()
-
-
 def create_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
     """A timm network with its pretrained weights; one thread at a time.
 
@@ -124,7 +122,7 @@ def create_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
         ValueError: timm has no such network or weights, or the hub refuses them.
         ConnectionError: the weights are neither in the local cache nor within reach.
     """
-    with _HUB:
+    with ONE_AT_A_TIME:  # the hub's offline mode belongs to the process
         try:
             with _cache_only():
                 return create(name, options, pretrained=True)

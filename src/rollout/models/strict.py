@@ -1,10 +1,10 @@
 """timm's own loading, held to be strict; and sentences about what does not fit."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from rollout.models.checkpoints import Checkpoint
+from rollout.models.checkpoints import Checkpoint, Table
 from rollout.models.networks import create
 
 # Nothing but the tensors handed over is a source of weights.
@@ -23,10 +23,18 @@ class Misfit(Exception):
             message,
         )
 
-    def faults(self) -> list[str]:
-        """A line for each fault; none if something else went wrong than names and shapes."""
+    def faults(self, tensors: Table) -> list[str]:
+        """A line for each fault; none if something else went wrong than names and shapes.
+
+        Args:
+            tensors: those of the file, whose shapes timm may have changed already.
+        """
+        found = {name: list(tensors[name].shape) for name, *_ in self.shapes if name in tensors}
         return [
-            *(f"{name} is ({got}), expected ({expected})" for name, got, expected in self.shapes),
+            *(
+                f"{name} is ({', '.join(map(str, found.get(name, [got])))}), expected ({expected})"
+                for name, got, expected in self.shapes
+            ),
             *(f"{name} is missing" for name in self.missing),
             *(f"{name} is not in the architecture" for name in self.unexpected),
         ]
@@ -49,22 +57,23 @@ def create_strictly(name: str, source: dict[str, Any], arguments: Mapping[str, A
     return network
 
 
-def refusal(misfit: Misfit, name: str, checkpoint: Checkpoint, keys: Iterable[str]) -> str:
+def refusal(misfit: Misfit, name: str, checkpoint: Checkpoint, tensors: Table) -> str:
     """What was found, what was expected, and the cure.
 
     Args:
-        keys: the names of the file's tensors: they tell which library wrote it.
+        tensors: those of the file: their names tell which library wrote it.
     """
-    faults = misfit.faults() or [f"timm cannot convert it ({' '.join(str(misfit).split())[:200]})"]
+    faults = misfit.faults(tensors)
+    faults = faults or [f"timm cannot convert it ({' '.join(str(misfit).split())[:200]})"]
     more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return (
-        f"{checkpoint.path} does not fit {name!r}: {'; '.join(faults[:3])}{more}; "
-        f"{_cure(checkpoint, keys)}"
-    )
+    cure = _cure(checkpoint, tensors)
+    if [shape[0] for shape in misfit.shapes] == ["pos_embed"] and len(faults) == 1:
+        cure = "give image_size=(height, width), the pixels of the images that it was trained on"
+    return f"{checkpoint.path} does not fit {name!r}: {'; '.join(faults[:3])}{more}; {cure}"
 
 
-def _cure(checkpoint: Checkpoint, keys: Iterable[str]) -> str:
-    names = " ".join(keys)
+def _cure(checkpoint: Checkpoint, tensors: Table) -> str:
+    names = " ".join(tensors)
     for sign, cure in _CURES.items():
         if re.search(sign, names):
             return cure

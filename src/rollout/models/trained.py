@@ -41,16 +41,29 @@ def num_classes(tensors: Mapping[str, Tensor], classifier: str | tuple[str, ...]
     return projection.shape[-1] if projection is not None and projection.dim() == 2 else 0
 
 
-def trained_size(positions: Tensor | None, sketch: Any) -> dict[str, tuple[int, int]]:
-    """The image size of as many position embeddings, as an argument; none if it is timm's own."""
-    own = getattr(sketch, "pos_embed", None)
+def trained_size(tensors: Mapping[str, Tensor], sketch: Any) -> dict[str, tuple[int, int]]:
+    """The size of the images that the file was trained on, as an argument for timm.
+
+    It is read off the number of position embeddings; none if it is timm's own, or unknown.
+    """
     patches: Any = getattr(sketch, "patch_embed", None)
-    grid = getattr(patches, "grid_size", None)
-    if positions is None or own is None or grid is None or own.dim() != 3 or positions.dim() != 3:
-        return {}
-    count = positions.shape[1] - (own.shape[1] - prod(grid))
-    side = isqrt(max(count, 0))
-    if count == prod(grid) or side * side != count or not side:
-        return {}
-    height, width = patches.patch_size
-    return {"img_size": (side * height, side * width)}
+    grid: tuple[int, ...] = getattr(patches, "grid_size", None) or ()
+    for name, own in sketch.state_dict().items() if grid else ():
+        side = _side(name, tensors.get(name), own, prod(grid))
+        if side and (side, side) != grid:
+            height, width = patches.patch_size
+            return {"img_size": (side * height, side * width)}
+    return {}
+
+
+def _side(name: str, found: Tensor | None, own: Tensor, num_patches: int) -> int:
+    """How many patches a side has by a file's position embeddings; 0 where they do not tell."""
+    if found is None or found.shape == own.shape or found.dim() != own.dim():
+        return 0
+    if name == "pos_embed" and own.dim() == 3:
+        count = found.shape[1] - (own.shape[1] - num_patches)
+        return isqrt(count) if count > 0 and isqrt(count) ** 2 == count else 0
+    if name.endswith("relative_position_bias_table"):
+        offsets = found.shape[0] - 3  # three more for the class token; -side to side, both ways
+        return (isqrt(offsets) + 1) // 2 if offsets > 0 and isqrt(offsets) ** 2 == offsets else 0
+    return 0
