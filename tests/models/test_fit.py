@@ -1,6 +1,8 @@
 """From a weights file to a network: every layout that timm can convert, and nothing left random."""
 
 import argparse
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +398,19 @@ def test_siglip_with_another_pooling_is_not_half_random(tmp_path: Path) -> None:
     save_file(small(name, num_classes=0).state_dict(), tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="fc_norm.weight is missing; leave global_pool"):
         loaded(tmp_path / "a.safetensors", name, global_pool="avg", fc_norm=True)
+
+
+def test_several_threads_load_and_leave_the_process_as_it_was(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    arguments = argparse.Namespace(lr=0.1)  # read with a safe global that lasts for one reading
+    torch.save({"model": network.state_dict(), "args": arguments}, tmp_path / "a.pth")
+    filters, safe = list(warnings.filters), torch.serialization.get_safe_globals()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(loaded, [tmp_path / "a.pth"] * 12))
+    for state in found:
+        assert_same(state, network.state_dict())
+    assert warnings.filters == filters and torch.serialization.get_safe_globals() == safe
 
 
 def test_the_weights_are_not_kept_twice(network: nn.Module, tmp_path: Path) -> None:

@@ -262,11 +262,16 @@ def test_a_folder_that_timm_wrote_brings_its_labels(folder: Path) -> None:
             '{"architecture": "NAME", "pretrained_cfg": {}, "model_args": {"depth": "x"}}',
             "timm cannot make",
         ),
+        (
+            '{"architecture": "NAME", "pretrained_cfg": {"interpolation": "no"}}',
+            "preprocessing .* cannot be made .*interpolation='no'.*give wrap_model a transform",
+        ),
         ("\\x00\\xff", "is not valid JSON"),
     ],
 )
 def test_a_malformed_folder(config: str, message: str, folder: Path) -> None:
     (folder / "config.json").write_text(config.replace("NAME", TINY))
+    save_file(timm.create_model(TINY, num_classes=1000).state_dict(), folder / "model.safetensors")
     with pytest.raises(ValueError, match=message) as error:
         load_model(f"local-dir:{folder}")
     assert "\n" not in str(error.value)
