@@ -58,6 +58,8 @@ def fill(
         raise ValueError(refusal(misfit, name, checkpoint, state.tensors)) from misfit
     if "siglip" in name and options.get("global_pool", "map") != "map":  # timm is not strict there
         _check_missing(name, checkpoint, network, tensors)
+    if "visual.proj" in tensors:
+        network.num_classes = 0  # CLIP's projection makes an embedding, no logits
     if options.get("num_classes") == 0 and arguments["num_classes"]:
         network.reset_classifier(0)
     notes = _notes(name, checkpoint, state, [*extras, *more, *state.outside], weights)
