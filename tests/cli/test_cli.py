@@ -172,6 +172,41 @@ def test_a_checkpoint_of_ones_own(run: Run, image: Path, tmp_path: Path) -> None
     assert sentence[0] == 2 and "this model has no labels to look 'dog' up in" in sentence[2]
 
 
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A file of a training run: its architecture, raw weights and their average."""
+    options = {"num_classes": 3, "img_size": 64}
+    pair = [timm.create_model("deit_tiny_patch16_224", **options).state_dict() for _ in range(2)]
+    content = {"arch": "deit_tiny_patch16_224", "state_dict": pair[0], "state_dict_ema": pair[1]}
+    torch.save(content, tmp_path / "run.pth.tar")
+    return tmp_path / "run.pth.tar"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("names", ["ant,bee , big cow", "names.txt"])
+def test_a_file_of_a_training_run(run: Run, image: Path, training: Path, names: str) -> None:
+    Path("names.txt").write_text("ant\nbee\n\nbig cow\n", encoding="utf-8")
+    arguments = (image, "--checkpoint", training, "--labels", names, "--image_size", "96x128")
+    code, out, err = run(*arguments, "--target", "bee")
+    assert code == 0 and "gradient rollout: bee (" in out
+    assert err.startswith("rollout: warning: ") and err.count("\n") == 1
+    assert "the averaged weights 'state_dict_ema' were taken" in err
+    assert pixels("input.png").shape == (96, 128, 3)
+    assert run(*arguments, "--weights", "raw", "--target", "big cow")[::2] == (0, "")
+
+
+def test_a_checkpoint_that_names_no_architecture(run: Run, image: Path, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+    sentence = fails(run(image, "--checkpoint", tmp_path / "a.safetensors"), 1)
+    assert "name an architecture (--model)" in sentence
+
+
+def test_labels_that_are_no_file(run: Run, image: Path) -> None:
+    sentence = fails(run(image, "--labels", "names.txt"), 1)
+    assert "no file of labels names.txt; several may be given as cat,dog,bird" in sentence
+    assert "got 2 labels for a network with 3 classes" in fails(run(image, "--labels", "a,b"), 1)
+
+
 def test_an_existing_file_is_replaced(run: Run, image: Path) -> None:
     Path("input.png").write_text("old")
     assert run(image)[0] == 0 and pixels("input.png").shape == (64, 64, 3)
@@ -217,7 +252,12 @@ def test_an_image_is_not_overwritten_by_its_audit(run: Run, image: Path) -> None
         (["--target", "dgo"], r"unknown class 'dgo'; did you mean 'dog' \(1\)\?"),
         (["--target", "zebra"], "unknown class 'zebra'; the labels are cat, dog, bird"),
         (["--model", "vit_tiy_patch16_224"], "unknown model .*did you mean vit_tiny_patch16_224"),
-        (["--checkpoint", "a.pth"], "--checkpoint needs --model, its architecture's name"),
+        (["--weights", "raw"], "--weights chooses among those of a --checkpoint"),
+        (
+            ["--image_size", "0"],
+            "--image_size/--image-size: must be pixels, as 224 or 224x336, got",
+        ),
+        (["--image-size", "2x3x4"], "must be pixels, as 224 or 224x336, got '2x3x4'"),
         (["--device", "gpu"], "unknown device 'gpu'; use auto, cpu, cuda"),
         (["--out", __file__], "test_cli.py is a file; give a folder"),
     ],

@@ -60,14 +60,47 @@ def test_a_greyscale_network_gets_greyscale_images(photo: Image.Image) -> None:
     torch.testing.assert_close(explanation.pictures[..., 0], explanation.pictures[..., 2])
 
 
-def test_a_network_of_five_channels_needs_a_transform(photo: Image.Image) -> None:
-    network = tiny(in_chans=5)
-    with left_as_it_was(network), pytest.raises(ValueError, match="5 channels; give wrap_"):
-        wrap_model(network)
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_other_channels_repeat_the_colours_and_it_is_said(
+    channels: int, photo: Image.Image
+) -> None:
+    network = tiny(in_chans=channels)
+    with pytest.warns(UserWarning, match=f"images of {channels} channels: .* are repeated") as said:
+        model = wrap_model(network)
+    assert said[0].filename == __file__
+    images, colours = model.images(photo), wrap_model(tiny()).images(photo)
+    for channel in range(channels):
+        torch.testing.assert_close(images[:, channel], colours[:, channel % 3])
+    explanation = explain(model, torch.randn(2, channels, 32, 32), target=[1, 2])
+    assert explanation.map.shape == (2, 2, 2)
+    assert explanation.pictures.shape == (2, 32, 32, 3)
+
+
+def test_weights_for_other_channels_give_the_answer_of_the_colours(photo: Image.Image) -> None:
+    """timm repeats pretrained weights over the channels, scaled: six see what three see."""
+    network = tiny()
+    weight = network.patch_embed.proj.weight.detach()
+    six = tiny(in_chans=6)
+    doubled = {**network.state_dict(), "patch_embed.proj.weight": weight.repeat(1, 2, 1, 1) / 2}
+    six.load_state_dict(doubled)
+    with pytest.warns(UserWarning, match="6 channels"):
+        model = wrap_model(six)
+    expected = network.eval()(wrap_model(network).images(photo))
+    torch.testing.assert_close(model.network(model.images(photo)), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_of_five_channels_and_its_own_transform(photo: Image.Image) -> None:
     five = transforms.Compose(
         [transforms.Resize((32, 32)), transforms.ToTensor(), lambda x: x[[0, 1, 2, 0, 1]]]
     )
-    assert wrap_model(network, transform=five).images(photo).shape == (1, 5, 32, 32)
+    model = wrap_model(tiny(in_chans=5), transform=five)  # warns of nothing
+    assert model.images(photo).shape == (1, 5, 32, 32)
+
+
+@pytest.mark.parametrize("size", [224.0, 0, (32,), (32, 32, 3), "32", (32.0, 32)])
+def test_an_image_size_that_makes_no_sense(size: Any) -> None:
+    with pytest.raises(ValueError, match="image_size must be a number of pixels or .*got"):
+        load_model("vit_tiny_patch16_224", pretrained=False, image_size=size, **SMALL)
 
 
 def test_pictures_undo_the_normalisation(photo: Image.Image) -> None:

@@ -1,11 +1,9 @@
 """Where weights come from: timm, the hub, a file, the bundled demo; and what must be refused."""
 
-import argparse
 import hashlib
 import json
-import pickle
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,11 @@ from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from rollout import load_model
-from rollout.models import load, networks
-from rollout.models.checkpoints import read_checkpoint
+from rollout import explain, load_model
+from rollout.models import load, networks, sources
 
 TINY = "vit_tiny_patch16_224"
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3}
@@ -33,92 +31,6 @@ def tiny(num_classes: int = 3) -> nn.Module:
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     return tiny().state_dict()
-
-
-class Code:
-    """Pickled, it makes whoever unpickles it create a file."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[Callable, tuple]:
-        return open, (str(self.proof), "w")
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize("name", ["a.pth", "a.bin", "a.safetensors", "no-suffix"])
-@pytest.mark.parametrize("written", ["torch", "old torch", "safetensors"])
-def test_the_content_decides_how_a_checkpoint_is_read(
-    name: str, written: str, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if written == "safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=written == "torch")
-    torch.testing.assert_close(read_checkpoint(path), dict(state), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict", "network"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_what_training_wraps_around_the_tensors_is_taken_off(
-    wrapper: str, prefix: str, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    named = {prefix + name: value for name, value in state.items()}
-    arguments = argparse.Namespace(lr=0.1)  # beside the weights in timm's own checkpoints
-    torch.save({wrapper: named, "epoch": 3, "args": arguments}, tmp_path / "a.pth")
-    assert read_checkpoint(tmp_path / "a.pth").keys() == state.keys()
-
-
-@pytest.mark.parametrize(
-    "write", [torch.save, lambda code, path: path.write_bytes(pickle.dumps(code))]
-)
-def test_code_in_a_checkpoint_is_refused_and_not_run(write: Callable, tmp_path: Path) -> None:
-    proof = tmp_path / "the code ran"
-    for content in (Code(proof), {"state_dict": {"weight": Code(proof)}}):
-        write(content, tmp_path / "a.pth")
-        with pytest.raises(ValueError, match="more than tensors.*refused; save the state_dict"):
-            read_checkpoint(tmp_path / "a.pth")
-    assert not proof.exists()
-
-
-def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 3), tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="more than tensors.*refused"):
-        read_checkpoint(tmp_path / "a.pth")
-
-
-@pytest.mark.parametrize("name", ["a.pth", "old.pth", "a.safetensors"])
-@pytest.mark.parametrize("length", [0, 20, 60, 2000])
-def test_a_truncated_checkpoint(
-    name: str, length: int, state: dict[str, Tensor], tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if name == "a.safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization=name == "a.pth")
-    path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(
-        ValueError, match=f"{name} (is no readable checkpoint|holds more than)"
-    ) as e:
-        read_checkpoint(path)
-    assert "\n" not in str(e.value)
-
-
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_text("hello")
-    with pytest.raises(ValueError, match="no readable checkpoint .it is neither safetensors nor"):
-        read_checkpoint(tmp_path / "a.pth")
-    for content in ([1, 2], {}, {"epoch": 3}, {1: torch.zeros(2)}):
-        torch.save(content, tmp_path / "a.pth")
-        with pytest.raises(ValueError, match="holds no state_dict, a table of tensors by name"):
-            read_checkpoint(tmp_path / "a.pth")
-    for path in (tmp_path / "nothing.pth", tmp_path):
-        with pytest.raises(FileNotFoundError, match="no checkpoint file"):
-            read_checkpoint(path)
 
 
 # From a checkpoint to a network
@@ -269,6 +181,111 @@ def test_the_hub_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
         networks.create_pretrained("hf-hub:nobody/nothing", {})
 
 
+def test_a_classifier_of_random_numbers_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "create_pretrained", networks.create)  # as if they were cached
+    trained = "has random weights: 'vit_tiny_.*' was trained on 1000, so .* mean nothing"
+    with pytest.warns(UserWarning, match=f"the classifier of 5 classes {trained}") as caught:
+        assert load_model(TINY, num_classes=5, **SMALL).num_classes == 5
+    assert caught[0].filename == __file__
+    for classes in (1000, 0, None):  # warns of nothing
+        load_model(TINY, num_classes=classes, **SMALL)
+    load_model(TINY, num_classes=5, pretrained=False, **SMALL)
+
+
+def test_two_threads_do_not_leave_the_hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def create_model(name: str, pretrained: bool, **options: object) -> nn.Module:
+        seen.append((name, constants.HF_HUB_OFFLINE))
+        time.sleep(0.05)
+        return no_network(name) if constants.HF_HUB_OFFLINE else nn.Identity()
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", create_model)
+    monkeypatch.setattr(networks, "_is_reachable", lambda: not constants.HF_HUB_OFFLINE)
+    names = [f"network {number}" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda name: networks.create_pretrained(name, {}), names))
+    assert len(found) == 4 and constants.HF_HUB_OFFLINE is False
+    assert sorted(seen) == sorted((name, offline) for name in names for offline in (True, False))
+
+
+def test_weights_loaded_in_inference_mode_can_be_explained(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(state, tmp_path / "a.safetensors")
+    with torch.inference_mode():
+        models = [
+            load_model(TINY, checkpoint=tmp_path / "a.safetensors", device="cpu", **SMALL),
+            load_model(TINY, pretrained=False, device="cpu", **SMALL),
+            load_model("demo", device="cpu"),
+        ]
+        assert torch.is_inference_mode_enabled()
+    for model in models:
+        assert not any(parameter.is_inference() for parameter in model.network.parameters())
+        explanation = explain(model, torch.randn(2, 3, 224, 224), target=[1, 2])
+        assert explanation.method == "gradient_rollout" and (explanation.map > 0).any()
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_for_hf(
+        tiny(),
+        tmp_path / "model",
+        model_config={"label_names": ["ant", "bee", "cow"], "label_descriptions": {"bee": "a bee"}},
+        safe_serialization=True,
+    )
+    return tmp_path / "model"
+
+
+def test_a_folder_that_timm_wrote_brings_its_labels(folder: Path) -> None:
+    model = load_model(f"local-dir:{folder}", device="cpu")
+    assert model.labels == ("ant", "a bee", "cow") and model.class_index("cow") == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("", "config.json is not valid JSON"),
+        ("[]", "names no architecture of timm; .*from_pretrained"),
+        ('{"model_type": "vit", "architectures": ["ViTModel"]}', "wrap_model.*from_pretrained"),
+        ('{"architecture": 3}', "names no architecture of timm"),
+        ('{"architecture": "vitt"}', "names the architecture 'vitt', which timm does not know"),
+        ('{"architecture": "NAME", "pretrained_cfg": 3}', "pretrained_cfg as 3, expected a table"),
+        ('{"architecture": "NAME", "pretrained_cfg": {}, "model_args": [1]}', "model_args as .1."),
+        ('{"architecture": "NAME", "pretrained_cfg": {"input_size": 3}}', "timm cannot make"),
+        ('{"architecture": "NAME", "pretrained_cfg": {"no": 3}}', "timm cannot make.*'no'"),
+        (
+            '{"architecture": "NAME", "pretrained_cfg": {}, "model_args": {"depth": "x"}}',
+            "timm cannot make",
+        ),
+        (
+            '{"architecture": "NAME", "pretrained_cfg": {"interpolation": "no"}}',
+            "preprocessing .* cannot be made .*interpolation='no'.*give wrap_model a transform",
+        ),
+        ("\\x00\\xff", "is not valid JSON"),
+    ],
+)
+def test_a_malformed_folder(config: str, message: str, folder: Path) -> None:
+    (folder / "config.json").write_text(config.replace("NAME", TINY))
+    save_file(timm.create_model(TINY, num_classes=1000).state_dict(), folder / "model.safetensors")
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(f"local-dir:{folder}")
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_weights_in_a_folder(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(
+        ValueError, match=f"weights of .* are damaged .*; delete them under {folder}"
+    ):
+        load_model(f"local-dir:{folder}")
+
+
 # Devices
 
 
@@ -320,6 +337,7 @@ def test_the_demo_is_what_its_card_says(demo: dict[str, Any]) -> None:
 
 
 def test_the_demo_takes_no_options(demo: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "a.pth")
     for options in ({"checkpoint": tmp_path / "a.pth"}, {"img_size": 64}):
         with pytest.raises(ValueError, match="the demo model takes no checkpoint and no options"):
             load_model("demo", **options)

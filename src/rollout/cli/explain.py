@@ -50,7 +50,28 @@ def _load(arguments: Namespace) -> Model:
             check_name(name)
     except ValueError as error:
         raise ArgumentError(None, str(error)) from error
-    return load_model(name, checkpoint=arguments.checkpoint, device=arguments.device)
+    return load_model(
+        name,
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        image_size=arguments.image_size,
+        labels=_labels(arguments.labels),
+        weights=arguments.weights,
+    )
+
+
+def _labels(names: str | None) -> list[str] | None:
+    """Of a text file with one on each line, or separated by commas."""
+    if names is None:
+        return None
+    path = Path(names).expanduser()
+    if path.is_file():
+        return [
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
+    if "," not in names:
+        raise FileNotFoundError(f"no file of labels {names}; several may be given as cat,dog,bird")
+    return [name.strip() for name in names.split(",")]
 
 
 def _target(model: Model, arguments: Namespace) -> int | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ examples:
   rollout explain both.png --target dog --out pictures
   rollout explain photo.jpg --model deit_tiny_patch16_224 --category_index 243
   rollout explain *.jpg --model vit_small_patch16_224 --checkpoint mine.safetensors --target 2
+  rollout explain *.jpg --checkpoint train.pth.tar --labels names.txt --image_size 384
 
 files, in the folder --out, under the names that vit-explain gives them:
   input.png                            the image as the network saw it
@@ -44,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return arguments.run(arguments) or 0
     except argparse.ArgumentError as error:
         return _complain(str(error), _USAGE)
     except KeyboardInterrupt:
@@ -62,8 +66,8 @@ def _explain(arguments: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, "no image; give a file (see rollout explain --help)")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise argparse.ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
-    if arguments.checkpoint is not None and arguments.model == "demo":
-        raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
+    if arguments.weights is not None and arguments.checkpoint is None:
+        raise argparse.ArgumentError(None, "--weights chooses among those of a --checkpoint")
     # torch, timm and matplotlib take seconds to import: only once everything else is in order.
     from rollout.models.images import check_images
 
@@ -152,7 +156,19 @@ def _add_subject(parser: argparse.ArgumentParser) -> None:
     add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, of any common format")
     add(*_spelled("image_path"), type=Path, metavar="IMAGE", help="one more image file")
     add("--model", default="demo", help='"demo" (bundled, the default) or a name of timm')
-    add("--checkpoint", type=Path, metavar="FILE", help="local weights for --model")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="local weights, for --model or for what they name",
+    )
+    add("--weights", metavar="WHICH", help="averaged or raw, or the name of one in --checkpoint")
+    add(*_spelled("image_size"), type=_size, metavar="SIZE", help="pixels: 224, or 224x336 (H x W)")
+    add(
+        "--labels",
+        metavar="NAMES",
+        help="of the classes: a text file with one on each line, or separated by commas",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:0, ... (default: auto)")
     add(
         *_spelled("use_cuda"),
@@ -221,12 +237,24 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> int | tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"must be pixels, as 224 or 224x336, got {text!r}")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 def _sentence(error: Exception) -> str:
     """The message on one line; what the operating system said, without its number."""
     message = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(message.split())
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """In place of Python's own way, which shows a line of code that its reader did not write."""
+    print(f"rollout: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _complain(message: str, code: int) -> int:

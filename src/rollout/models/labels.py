@@ -10,12 +10,23 @@ from torch import nn
 
 
 def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
-    """The labels in a Hugging Face configuration, else ImageNet's where timm says so, else None."""
-    named = getattr(getattr(network, "config", None), "id2label", None) or {}
+    """Those in the configuration of Hugging Face or timm, else ImageNet's where timm says so."""
+    named = getattr(getattr(network, "config", None), "id2label", None) or _timm_labels(network)
     labels = tuple(str(named[index]) for index in sorted(named))
     if num_classes and len(labels) == num_classes and labels[0] != "LABEL_0":
         return labels
     return imagenet_labels(network, num_classes) if num_classes else None
+
+
+def _timm_labels(network: nn.Module) -> dict[int, str]:
+    """The label names in a configuration of timm, described where it describes them."""
+    config = getattr(network, "pretrained_cfg", None) or {}
+    names = config.get("label_names") if isinstance(config, dict) else None
+    if not isinstance(names, list | tuple):
+        return {}
+    described = config.get("label_descriptions")
+    described = described if isinstance(described, dict) else {}
+    return {index: str(described.get(name, name)) for index, name in enumerate(names)}
 
 
 def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import nn
 from rollout.errors import UnsupportedNetworkError
 from rollout.files import DATA
 from rollout.models import labels as label_tables
+from rollout.models.checkpoints import read_checkpoint
 from rollout.models.layout import read_layout
 from rollout.models.model import Model, black_image
-from rollout.models.networks import create_network, load_state
+from rollout.models.networks import check_name, load_state
 from rollout.models.preprocess import (
     ImageSize,
     Transform,
@@ -25,6 +27,7 @@ from rollout.models.preprocess import (
     default_transform,
     normalisation,
 )
+from rollout.models.sources import create_network, named_in
 from rollout.models.trial_run import check_order, classifies, probe
 
 
@@ -35,37 +38,68 @@ def load_model(
     pretrained: bool = True,
     image_size: ImageSize | None = None,
     device: str | torch.device = "auto",
-    **options: object,
+    labels: Sequence[str] | None = None,
+    weights: str | None = None,
+    **options: Any,
 ) -> Model:
     """The bundled demo model, or any Vision Transformer of timm.
 
     Args:
         name: "demo", or a timm name such as "deit_tiny_patch16_224" or "hf-hub:owner/model".
-        checkpoint: a local weights file for the architecture `name`: safetensors, or a torch file
-            of tensors (it is read with weights_only=True). Its classifier decides the classes.
+        checkpoint: a local weights file for the architecture `name`, which may be left out where
+            the file names it: safetensors, a torch file of tensors (it is read with
+            weights_only=True), or .npz. Its classifier decides the classes; timm's own conversion
+            is used, and nothing is left random.
         pretrained: False leaves the weights random.
         image_size: pixels, one number or (height, width), instead of the size that the weights were
             trained at; position embeddings are interpolated.
         device: "auto" takes a GPU where there is one.
-        options: for `timm.create_model`, such as num_classes.
+        labels: one per class; by default those of the file, of timm's configuration, or ImageNet's.
+        weights: "averaged" (an exponential moving average, a teacher; the default) or "raw", where
+            a checkpoint holds both, or the name of one of its tables.
+        options: for `timm.create_model`, such as num_classes or in_chans.
+
+    Warns:
+        UserWarning: what was chosen or left out of a checkpoint; a classifier of random numbers.
 
     Raises:
         ValueError: unknown name, or a checkpoint that is damaged or does not fit.
         ConnectionError: the pretrained weights are neither in the local cache nor within reach.
         UnsupportedNetworkError: the network cannot be explained; the message says why.
     """
-    if name == "demo":
-        if checkpoint is not None or options or image_size is not None:
-            raise ValueError(
-                "the demo model takes no checkpoint and no options; name an architecture"
-            )
-        network, labels = load_demo()
-        demo = wrap_model(network, labels=labels, name="demo", device=device)
-        return replace(demo, multi_label=True)
-    if image_size is not None:
-        options["img_size"] = as_size(image_size)
-    network = create_network(name, checkpoint, pretrained, options)
-    return wrap_model(network, name=name, device=device, image_size=image_size)
+    # Weights made in inference mode could never take part in a gradient.
+    with torch.inference_mode(False):
+        file = None if checkpoint is None else read_checkpoint(checkpoint)
+        if name == "demo" and file is not None:
+            name = named_in(file)
+        if name == "demo":
+            return _demo(device, labels, image_size, options)
+        check_name(name)
+        if image_size is not None:
+            options["img_size"] = as_size(image_size)
+        found = create_network(name, file, pretrained=pretrained, weights=weights, options=options)
+        for note in found.notes:
+            warnings.warn(note, stacklevel=2)
+        return wrap_model(
+            found.network,
+            labels=found.labels if labels is None else labels,
+            name=name,
+            device=device,
+            image_size=image_size,
+        )
+
+
+def _demo(
+    device: str | torch.device,
+    labels: Sequence[str] | None,
+    image_size: ImageSize | None,
+    options: dict[str, Any],
+) -> Model:
+    if options or image_size is not None:
+        raise ValueError("the demo model takes no checkpoint and no options; name an architecture")
+    network, own_labels = load_demo()
+    demo = wrap_model(network, labels=labels or own_labels, name="demo", device=device)
+    return replace(demo, multi_label=True)
 
 
 def wrap_model(

@@ -125,9 +125,13 @@ class Model:
         return black_image(self.transform).to(self.device, self.dtype)
 
     def pictures(self, images: Tensor) -> Tensor:
-        """The images as the network saw them, for the eye: (batch, height, width, 3) in [0, 1]."""
+        """The images as the network saw them, for the eye: (batch, height, width, 3) in [0, 1].
+
+        Of more than three channels the first three are shown, of two the first, in grey.
+        """
         mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
         pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1)
+        pictures = pictures[:, : 3 if images.shape[1] >= 3 else 1]
         return pictures.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 

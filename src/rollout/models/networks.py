@@ -1,5 +1,6 @@
-"""Networks and their weights: timm, a local checkpoint, the bundled demo. Nothing is unpickled."""
+"""Networks of timm by name, with pretrained or random weights. Nothing is unpickled."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -12,56 +13,88 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from rollout.models.checkpoints import read_checkpoint
+from rollout.models.checkpoints import ONE_AT_A_TIME, check_folder
+
+REACHABLE_WITHIN = 5.0  # seconds
 
 
-def create_network(
-    name: str,
-    checkpoint: str | Path | None = None,
-    pretrained: bool = True,
-    options: Mapping[str, Any] | None = None,
-) -> nn.Module:
-    """A timm network with pretrained, checkpointed or random weights; see `models.load_model`."""
-    check_name(name)
-    options = dict(options or {})
-    try:
-        return _create_network(name, checkpoint, pretrained, options)
-    except ValueError as error:
-        if "unexpected keyword argument 'img_size'" not in str(error):
-            raise
-        del options["img_size"]  # convolutions are not told: they take any size
-        return _create_network(name, checkpoint, pretrained, options)
+def create(name: str, options: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
+    """timm's network of that name; `img_size` goes only to those that want to be told.
 
-
-def _create_network(
-    name: str, checkpoint: str | Path | None, pretrained: bool, options: Mapping[str, Any]
-) -> nn.Module:
-    if checkpoint is None:
-        return create_pretrained(name, options) if pretrained else _create(name, options)
-    state = read_checkpoint(checkpoint)
-    network = _create(name, {"num_classes": _num_classes(state), **options})
-    load_state(network, state, checkpoint, name)
-    return network
-
-
-def _create(name: str, options: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
+    Raises:
+        ValueError: timm cannot make it; what timm raised is the cause.
+        OSError: as the hub or the system raised it.
+    """
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
-    except (AssertionError, RuntimeError, TypeError) as error:
-        raise ValueError(f"timm cannot make {name!r}: {error}") from error
+    except (OSError, MemoryError):
+        raise
     except SafetensorError as error:
+        folder = name.removeprefix("local-dir:")
+        where = folder if folder != name else constants.HF_HUB_CACHE
         raise ValueError(
             f"the cached weights of {name!r} are damaged ({error}); delete them under "
-            f"{constants.HF_HUB_CACHE} and load again"
+            f"{where} and load again"
         ) from error
+    except Exception as error:  # a configuration from elsewhere makes timm raise nearly anything
+        if "unexpected keyword argument 'img_size'" in str(error) and "img_size" in options:
+            # Convolutions are not told: they take any size.
+            options = {key: value for key, value in options.items() if key != "img_size"}
+            return create(name, options, pretrained=pretrained)
+        raise ValueError(f"timm cannot make {name!r}: {_reason(error)}") from error
 
 
-def _num_classes(state: Mapping[str, Tensor]) -> int:
-    """As many classes as the checkpoint's classifier has rows; 0 where it has no classifier."""
-    for classifier in ("head.weight", "head.fc.weight", "fc.weight"):
-        if classifier in state:
-            return state[classifier].shape[0]
-    return 0
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args == ("architecture",):
+        return (
+            "its config.json names no architecture of timm; a network of Hugging Face's "
+            "transformers goes to wrap_model(AutoModelForImageClassification.from_pretrained(...))"
+        )
+    known = isinstance(error, AssertionError | RuntimeError | TypeError | ValueError)
+    message = " ".join(str(error).split())
+    return message if known and message else f"{type(error).__name__} {message}".strip()
+
+
+def check_name(name: str) -> None:
+    """Refuse what timm does not know, with the nearest names that it does."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"a model name must be a string, got {type(name).__name__}; wrap_model takes a network"
+        )
+    if name.startswith("local-dir:"):
+        return _check_local(Path(name.removeprefix("local-dir:")))
+    architecture = name.split(".")[0]
+    if name.startswith(("hf-hub:", "hf_hub:")) or timm.is_model(architecture):
+        return
+    close = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
+    raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
+
+
+def _check_local(folder: Path) -> None:
+    """A folder that timm wrote: its config.json names an architecture, and says how it was made."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder {folder}")
+    file = folder / "config.json"
+    if not file.is_file():
+        check_folder(folder)
+        raise FileNotFoundError(f"no config.json in the model folder {folder}; timm writes one")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not valid JSON ({error})") from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise ValueError(
+            f"{file} names no architecture of timm; a folder of Hugging Face's transformers goes "
+            "to wrap_model(AutoModelForImageClassification.from_pretrained(folder))"
+        )
+    for key in ("pretrained_cfg", "model_args"):
+        if not isinstance(config.get(key, {}), dict):
+            raise ValueError(f"{file} gives {key} as {config[key]!r}, expected a table of settings")
+    if not timm.is_model(config["architecture"]):
+        raise ValueError(
+            f"{file} names the architecture {config['architecture']!r}, which timm does not know"
+        )
 
 
 def load_state(
@@ -82,44 +115,29 @@ def load_state(
     network.load_state_dict(dict(state))
 
 
-REACHABLE_WITHIN = 5.0  # seconds
-
-
-def check_name(name: str) -> None:
-    """Refuse what timm does not know, with the nearest names that it does."""
-    if not isinstance(name, str):
-        raise TypeError(
-            f"a model name must be a string, got {type(name).__name__}; wrap_model takes a network"
-        )
-    folder = Path(name.removeprefix("local-dir:"))
-    if name.startswith("local-dir:") and not folder.is_dir():
-        raise FileNotFoundError(f"no model folder {folder}")
-    architecture = name.split(".")[0]
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(architecture):
-        return
-    close = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
-    raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
-
-
 def create_pretrained(name: str, options: Mapping[str, Any]) -> nn.Module:
-    """A timm network with its pretrained weights.
+    """A timm network with its pretrained weights; one thread at a time.
 
     Raises:
         ValueError: timm has no such network or weights, or the hub refuses them.
         ConnectionError: the weights are neither in the local cache nor within reach.
     """
+    with ONE_AT_A_TIME:  # the hub's offline mode belongs to the process
+        try:
+            with _cache_only():
+                return create(name, options, pretrained=True)
+        except OSError as error:
+            if error.errno is not None:  # no room, no permission, no such folder: not the network
+                raise
+        # The hub's own client retries for half a minute before it gives up, and logs each time.
+        if not _is_reachable():
+            raise _unreachable(name)
+        return _download(name, options)
+
+
+def _download(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
-        with _cache_only():
-            return _create(name, options, pretrained=True)
-    except OSError as error:
-        if error.errno is not None:  # no room, no permission, no such folder: not the network
-            raise
-    # The hub's own client retries for half a minute before it gives up, and logs each time.
-    if not _is_reachable():
-        raise _unreachable(name)
-    try:
-        return _create(name, options, pretrained=True)
+        return create(name, options, pretrained=True)
     except HfHubHTTPError as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"the Hugging Face hub refused {name!r}: {reason}") from error

@@ -1,8 +1,10 @@
 """From an RGB picture to what a network takes, and how to find out what that is."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import (
@@ -10,14 +12,12 @@ from timm.data import (
     IMAGENET_DEFAULT_STD,
     OPENAI_CLIP_MEAN,
     OPENAI_CLIP_STD,
-    create_transform,
     resolve_data_config,
 )
 from torch import Tensor, nn
-from torchvision.transforms import Compose, Grayscale, Normalize
+from torchvision.transforms import Normalize
 
-Transform = Callable[..., Any]
-
+from rollout.models.channels import Transform, channel_transform
 
 ImageSize = int | tuple[int, int]
 
@@ -57,20 +57,32 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
     channels = _input_channels(network)
     size = as_size(image_size) if image_size is not None else _own_size(network)
     config["input_size"] = (channels, *(size or config["input_size"][1:]))
-    if channels == 3:
-        return create_transform(**config)
-    if channels != 1:
+    try:
+        transform = channel_transform(config, channels)
+        apply_transform(transform, Image.new("RGB", (32, 32)))
+    except Exception as error:  # a configuration from elsewhere may say anything
+        said = ", ".join(f"{name}={config.get(name)!r}" for name in _SETTINGS)
         raise ValueError(
-            f"{type(network).__name__} takes images of {channels} channels; give wrap_model a "
-            "transform that makes them from an RGB image"
+            f"the preprocessing that {type(network).__name__} describes cannot be made ({said}: "
+            f"{' '.join(f'{type(error).__name__} {error}'.split())}); give wrap_model a transform"
+        ) from error
+    if channels not in (1, 3):
+        warnings.warn(
+            f"{type(network).__name__} takes images of {channels} channels: of a picture, red, "
+            "green and blue are repeated to make them, as timm repeats pretrained weights; if its "
+            "channels mean something else, give wrap_model a transform, or explain tensors",
+            stacklevel=3,
         )
-    config |= {name: (sum(config[name]) / len(config[name]),) for name in ("mean", "std")}
-    return Compose([Grayscale(), *create_transform(**config).transforms])
+    return transform
+
+
+_SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
 def as_size(image_size: ImageSize) -> tuple[int, int]:
     """(height, width) from one number or two."""
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    given = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = tuple(given) if isinstance(given, list | tuple) else ()
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(
             f"image_size must be a number of pixels or (height, width), got {image_size!r}"
@@ -161,7 +173,8 @@ def normalisation(transform: Transform) -> tuple[tuple[float, ...], tuple[float,
     steps: Sequence[object] = getattr(transform, "transforms", [])
     for step in reversed(steps):
         if isinstance(step, Normalize):
-            return tuple(map(float, step.mean)), tuple(map(float, step.std))
+            mean, std = (np.ravel(value).tolist() for value in (step.mean, step.std))
+            return tuple(mean), tuple(std)
     return (0.0,), (1.0,)
 
 
