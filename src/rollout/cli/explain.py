@@ -46,8 +46,7 @@ def _load(arguments: Namespace) -> Model:
     name = arguments.model
     try:
         find_device(arguments.device)
-        if name != "demo":
-            check_name(name)
+        check_name(name)
     except ValueError as error:
         raise ArgumentError(None, str(error)) from error
     return load_model(

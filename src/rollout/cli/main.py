@@ -12,6 +12,12 @@ from rollout.settings import HEAD_FUSIONS, METHODS
 _FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
+_OWN = (
+    "demo (bundled, the default), dinov2_small (a real model for photographs), dinov2_scenes (the "
+    "same with the demo's classes)"
+)
+
+
 _EPILOG = """\
 examples:
   rollout explain both.png
@@ -55,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("interrupted; what was listed is written, nothing else", _INTERRUPTED)
     except MemoryError:
         return _complain("out of memory; use a smaller image or model", _FAILURE)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         return _complain(_sentence(error), _FAILURE)
 
 
@@ -125,7 +131,7 @@ def _add_models(commands: Any) -> None:
     )
     models.set_defaults(run=_models)
     add = models.add_argument
-    add("names", nargs="*", metavar="NAME", help='"demo" or a name of timm; no weights are needed')
+    add("names", nargs="*", metavar="NAME", help=f"{_OWN} or a name of timm")
     add("--pattern", default="*", help="list those whose name fits, such as 'vit_*dinov2*'")
     add("--refused", action="store_true", help="list the others too, each with the reason")
 
@@ -155,7 +161,7 @@ def _add_subject(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, of any common format")
     add(*_spelled("image_path"), type=Path, metavar="IMAGE", help="one more image file")
-    add("--model", default="demo", help='"demo" (bundled, the default) or a name of timm')
+    add("--model", default="demo", help=f"{_OWN} or a name of timm")
     add(
         "--checkpoint",
         type=Path,

@@ -8,6 +8,7 @@ import pandas as pd
 from rollout.models.card import ModelCard, describe
 from rollout.models.census import read_census, sketch
 from rollout.models.load import load_model, wrap_model
+from rollout.models.networks import OWN_MODELS
 
 
 def show_models(arguments: Namespace) -> None:
@@ -35,7 +36,7 @@ def show_models(arguments: Namespace) -> None:
 
 
 def _card(name: str) -> ModelCard:
-    if name == "demo":
+    if name in OWN_MODELS:
         return describe(load_model(name, device="cpu"))
     try:
         network = sketch(name)

@@ -1,6 +1,6 @@
 """How good the demo model and its explanations are, on scenes it has never seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,29 +8,35 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import trange
 
-from rollout.demo.scenes import CLASSES, Scene, SceneDataset
-from rollout.explanations.explanation import explain
+from rollout.demo.scenes import Scene, SceneDataset
+from rollout.explanations.recording import Recording, record_model
 from rollout.maths.metrics import (
     average_precision,
+    mean_average_precision,
     patch_coverage,
     peak_on_object,
-    ranking_precision,
     target_share,
 )
 from rollout.models.model import Model
+from rollout.settings import METHODS, Settings
 
 UNSEEN_SEED = 20_000  # training counts its seeds from 0
 
 
 def assess(
-    model: Model, *, scenes: int = 500, batch_size: int = 50, **settings: Any
+    model: Model,
+    *,
+    scenes: int = 500,
+    batch_size: int = 50,
+    method: str = "gradient_rollout",
+    **settings: Any,
 ) -> dict[str, float]:
     """Measure on scenes of two objects, each of them the target once and the rival once.
 
     Args:
         model: one whose labels are the scenes' classes.
         scenes: how many, drawn from UNSEEN_SEED.
-        settings: for `explain`, such as method="attention_rollout".
+        settings: as for `explain`, such as discard_ratio=0.9.
 
     Returns:
         top_logit_present: share of scenes whose top logit names an object that is there;
@@ -39,31 +45,60 @@ def assess(
         map_average_precision: of the map against the target's patches;
         target_share: the map's mass on the target against target and rival (0.5 is blind).
     """
-    unseen = SceneDataset(UNSEEN_SEED, scenes, objects=2)
-    probabilities, present, cases = [], [], []
+    options = {"scenes": scenes, "batch_size": batch_size}
+    return assess_methods(model, [method], **options, **settings)[method]
+
+
+def assess_methods(
+    model: Model,
+    methods: Sequence[str],
+    *,
+    scenes: int = 500,
+    batch_size: int = 50,
+    **settings: Any,
+) -> dict[str, dict[str, float]]:
+    """`assess` by method: one forward pass and a backward pass for each target serve them all."""
+    unseen, chosen = SceneDataset(UNSEEN_SEED, scenes, objects=2), Settings(**settings)
+    gradients = any(METHODS[method].gradients for method in methods)
+    probabilities, present = [], []
+    cases: dict[str, list[Tensor]] = {method: [] for method in methods}
     for start in trange(0, scenes, batch_size, desc="quality", unit="batch"):
         numbers = range(start, min(start + batch_size, scenes))
         batch = [unseen.scene(number) for number in numbers]
-        images = model.images([Image.fromarray(scene.image) for scene in batch])
+        images = [Image.fromarray(scene.image) for scene in batch]
+        recording = record_model(model, images, gradients=gradients)
+        for method in methods:
+            cases[method] += _cases(recording, batch, method, chosen)
+        probabilities.append(model.probabilities(recording.record.logits).cpu())
         present.append(torch.stack([scene.labels for scene in batch]))
-        for target, rival in ((0, 1), (1, 0)):
-            names = [list(scene.masks)[target] for scene in batch]
-            explanation = explain(model, images, target=names, **settings)
-            grid_size = model.layout.grid_size
-            on_target, on_rival = (_coverage(batch, which, grid_size) for which in (target, rival))
-            cases.append(_case(explanation.map, on_target, on_rival))
-        probabilities.append(model.probabilities(explanation.logits))
     ranked, truth = torch.cat(probabilities), torch.cat(present).bool()
-    peak, precision, share = torch.cat(cases, dim=1).nanmean(dim=1).tolist()
-    return {
+    answers = {
         "scenes": scenes,
         "seed": UNSEEN_SEED,
         "top_logit_present": _mean(truth.gather(1, ranked.argmax(1, keepdim=True)).float()),
-        "mean_average_precision": _mean(torch.stack(list(_class_precisions(ranked, truth)))),
+        "mean_average_precision": _mean(mean_average_precision(ranked, truth)),
+    }
+    return {method: answers | _of_maps(cases[method]) for method in methods}
+
+
+def _of_maps(cases: Sequence[Tensor]) -> dict[str, float]:
+    peak, precision, share = torch.cat(list(cases), dim=1).nanmean(dim=1).tolist()
+    return {
         "peak_on_target": round(peak, 4),
         "map_average_precision": round(precision, 4),
         "target_share": round(share, 4),
     }
+
+
+def _cases(
+    recording: Recording, batch: list[Scene], method: str, settings: Settings
+) -> Iterator[Tensor]:
+    """With each scene's first object as the target, and with its second: (3, batch) each."""
+    coverages = [_coverage(batch, which, recording.layout.grid_size) for which in (0, 1)]
+    for target, rival in ((0, 1), (1, 0)):
+        names = [list(scene.masks)[target] for scene in batch]
+        saliency_map = recording.relevance(method, names, settings)
+        yield _case(saliency_map, coverages[target], coverages[rival])
 
 
 def _coverage(batch: list[Scene], which: int, grid_size: tuple[int, int]) -> Tensor:
@@ -81,12 +116,6 @@ def _case(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
             target_share(saliency_map, target, rival),
         ]
     )
-
-
-def _class_precisions(probabilities: Tensor, truth: Tensor) -> Iterator[Tensor]:
-    for index in range(len(CLASSES)):
-        if truth[:, index].any():
-            yield ranking_precision(probabilities[:, index], truth[:, index])
 
 
 def _mean(values: Tensor) -> float:

@@ -1,15 +1,12 @@
 """Train the demo model: a small Vision Transformer that says which objects an emoji scene holds."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.layers import Attention
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
@@ -20,6 +17,7 @@ from tqdm.auto import tqdm
 from rollout.demo.scenes import CLASSES, SceneDataset
 from rollout.files import whole_file
 from rollout.models.load import DEMO_WEIGHTS
+from rollout.models.shipped import write_shipped
 
 ARCHITECTURE = "vit_tiny_patch16_224"
 
@@ -192,8 +190,6 @@ def export(
     Returns:
         The card's path.
     """
-    with whole_file(weights) as partial:
-        save_file({key: value.half() for key, value in network.state_dict().items()}, partial)
     card = {
         "name": "rollout demo model",
         "classes": list(CLASSES),
@@ -201,9 +197,6 @@ def export(
         "preprocessing": PREPROCESSING,
         "training": asdict(settings),
         "quality": quality,
-        "sha256": sha256(Path(weights).read_bytes()).hexdigest(),
     }
-    path = Path(weights).with_suffix(".json")
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(card, indent=2) + "\n")
-    return path
+    state = {key: value.half() for key, value in network.state_dict().items()}
+    return write_shipped(weights, state, card)

@@ -11,10 +11,11 @@ from rollout.explorer.browser.class_list import ClassList
 from rollout.explorer.browser.upload import UploadButton
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
+from rollout.models.networks import OWN_MODELS
 from rollout.settings import HEAD_FUSIONS, METHODS, Settings
 
 MODELS = (
-    "demo",
+    *OWN_MODELS,
     "deit_tiny_patch16_224",
     "deit_small_patch16_224",
     "vit_small_patch16_224",
@@ -49,7 +50,7 @@ class Controls:
             options=list(dict.fromkeys((model, *MODELS))),
             continuous_update=False,
             description="model",
-            tooltip="the demo model, or any Vision Transformer of timm; Enter loads it",
+            tooltip="one of ours, or any Vision Transformer of timm; Enter loads it",
             **_WIDE,
         )
         self.classes = ClassList()

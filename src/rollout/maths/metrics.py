@@ -51,6 +51,21 @@ def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
     return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
 
 
+def mean_average_precision(scores: Tensor, present: Tensor) -> Tensor:
+    """How well each class's scores rank the images, mean over the classes: a scalar.
+
+    Args:
+        scores: (images, classes).
+        present: (images, classes) of bool; a class that no image holds does not count.
+    """
+    return torch.stack(
+        [
+            ranking_precision(scores[:, index], present[:, index])
+            for index in present.any(dim=0).nonzero().flatten().tolist()
+        ]
+    ).mean()
+
+
 def mass_on_object(saliency_map: Tensor, coverage: Tensor) -> Tensor:
     """Share of the map's mass that lies on the object, (batch,); a blind map has its area."""
     _same_shape(saliency_map, coverage)

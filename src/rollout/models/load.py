@@ -1,7 +1,5 @@
 """Models to be had: the bundled demo, any Vision Transformer of timm, or the user's own network."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,16 +8,16 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from rollout.errors import UnsupportedNetworkError
 from rollout.files import DATA
+from rollout.models import foundation
 from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
 from rollout.models.layout import read_layout
 from rollout.models.model import Model, black_image
-from rollout.models.networks import check_name, load_state
+from rollout.models.networks import OWN_MODELS, check_name, load_state
 from rollout.models.preprocess import (
     ImageSize,
     Transform,
@@ -27,6 +25,7 @@ from rollout.models.preprocess import (
     default_transform,
     normalisation,
 )
+from rollout.models.shipped import read_shipped
 from rollout.models.sources import create_network, named_in
 from rollout.models.trial_run import check_order, classifies, probe
 
@@ -42,17 +41,20 @@ def load_model(
     weights: str | None = None,
     **options: Any,
 ) -> Model:
-    """The bundled demo model, or any Vision Transformer of timm.
+    """The bundled demo model, DINOv2 with its real weights, or any Vision Transformer of timm.
 
     Args:
-        name: "demo", or a timm name such as "deit_tiny_patch16_224" or "hf-hub:owner/model".
+        name: "demo"; "dinov2_small", DINOv2 ViT-S/14 offline from an installed package (the extra
+            "photographs"), which returns features; "dinov2_scenes", the same with a classifier for
+            the scenes' twelve classes; or a timm name such as "deit_tiny_patch16_224" or
+            "hf-hub:owner/model".
         checkpoint: a local weights file for the architecture `name`, which may be left out where
             the file names it: safetensors, a torch file of tensors (it is read with
             weights_only=True), or .npz. Its classifier decides the classes; timm's own conversion
             is used, and nothing is left random.
         pretrained: False leaves the weights random.
         image_size: pixels, one number or (height, width), instead of the size that the weights were
-            trained at; position embeddings are interpolated.
+            trained at (DINOv2: 224); position embeddings are interpolated.
         device: "auto" takes a GPU where there is one.
         labels: one per class; by default those of the file, of timm's configuration, or ImageNet's.
         weights: "averaged" (an exponential moving average, a teacher; the default) or "raw", where
@@ -64,16 +66,19 @@ def load_model(
 
     Raises:
         ValueError: unknown name, or a checkpoint that is damaged or does not fit.
+        ModuleNotFoundError: the package that DINOv2's weights come in is not installed.
         ConnectionError: the pretrained weights are neither in the local cache nor within reach.
         UnsupportedNetworkError: the network cannot be explained; the message says why.
     """
     # Weights made in inference mode could never take part in a gradient.
     with torch.inference_mode(False):
+        if name in OWN_MODELS and (checkpoint is None or name != "demo"):
+            given = checkpoint is not None or weights is not None or bool(options)
+            _refuse_options(name, given, pretrained, image_size)
+            return _load_own(name, image_size, labels, device)
         file = None if checkpoint is None else read_checkpoint(checkpoint)
         if name == "demo" and file is not None:
             name = named_in(file)
-        if name == "demo":
-            return _demo(device, labels, image_size, options)
         check_name(name)
         if image_size is not None:
             options["img_size"] = as_size(image_size)
@@ -89,17 +94,31 @@ def load_model(
         )
 
 
-def _demo(
-    device: str | torch.device,
-    labels: Sequence[str] | None,
-    image_size: ImageSize | None,
-    options: dict[str, Any],
-) -> Model:
-    if options or image_size is not None:
+
+def _refuse_options(
+    name: str, options: bool, pretrained: bool, image_size: ImageSize | None
+) -> None:
+    if name == "demo" and (options or image_size is not None):
         raise ValueError("the demo model takes no checkpoint and no options; name an architecture")
-    network, own_labels = load_demo()
-    demo = wrap_model(network, labels=labels or own_labels, name="demo", device=device)
-    return replace(demo, multi_label=True)
+    if name != "demo" and (options or not pretrained):
+        raise ValueError(
+            f"{name!r} takes no checkpoint and no options but image_size and device; name the "
+            f"architecture, {foundation.ARCHITECTURE!r}, to give them"
+        )
+
+
+def _load_own(
+    name: str,
+    image_size: ImageSize | None,
+    labels: Sequence[str] | None,
+    device: str | torch.device,
+) -> Model:
+    if name == "dinov2_small":
+        network = foundation.load_dinov2_small(image_size)
+        return wrap_model(network, labels=labels, name=name, device=device)
+    own = load_demo() if name == "demo" else foundation.load_dinov2_scenes(image_size)
+    wrapped = wrap_model(own[0], labels=labels or own[1], name=name, device=device)
+    return replace(wrapped, multi_label=True)
 
 
 def wrap_model(
@@ -175,20 +194,12 @@ def load_demo(path: Path | None = None) -> tuple[nn.Module, tuple[str, ...]]:
         path: the weights that `training.export` wrote; None is the bundled model.
     """
     path = path or DEMO_WEIGHTS
-    card_path = path.with_suffix(".json")
-    for file in (path, card_path):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"no demo model at {file}; run notebooks/08_train_the_demo_model.ipynb"
-            )
-    card = json.loads(card_path.read_text())
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-        raise ValueError(f"{path} is damaged: its hash is not the one in {card_path.name}")
+    state, card = read_shipped(path, "demo model", "08_train_the_demo_model")
     geometry = {key: value for key, value in card["geometry"].items() if key != "architecture"}
     network = timm.create_model(
         card["geometry"]["architecture"], num_classes=len(card["classes"]), **geometry
     )
-    load_state(network, load_file(path), path, "demo")
+    load_state(network, state, path, "demo")
     network.pretrained_cfg |= card["preprocessing"]
     return network, tuple(card["classes"])
 

@@ -17,6 +17,8 @@ from rollout.models.checkpoints import ONE_AT_A_TIME, check_folder
 
 REACHABLE_WITHIN = 5.0  # seconds
 
+OWN_MODELS = ("demo", "dinov2_small", "dinov2_scenes")  # what `load_model` has beside timm's
+
 
 def create(name: str, options: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
     """timm's network of that name; `img_size` goes only to those that want to be told.
@@ -56,17 +58,20 @@ def _reason(error: Exception) -> str:
 
 
 def check_name(name: str) -> None:
-    """Refuse what timm does not know, with the nearest names that it does."""
+    """Refuse what neither we nor timm know, with the nearest names."""
     if not isinstance(name, str):
         raise TypeError(
             f"a model name must be a string, got {type(name).__name__}; wrap_model takes a network"
         )
+    if name in OWN_MODELS:
+        return
     if name.startswith("local-dir:"):
         return _check_local(Path(name.removeprefix("local-dir:")))
     architecture = name.split(".")[0]
     if name.startswith(("hf-hub:", "hf_hub:")) or timm.is_model(architecture):
         return
-    close = get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
+    known = [*OWN_MODELS, *timm.list_models()]
+    close = get_close_matches(architecture, known, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
     raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
 
