@@ -94,7 +94,6 @@ def load_model(
         )
 
 
-
 def _refuse_options(
     name: str, options: bool, pretrained: bool, image_size: ImageSize | None
 ) -> None:
