@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from rollout.demo.scenes import CLASSES, SceneDataset
-from rollout.files import whole_file
+from rollout.files import enter_shipped, whole_file
 from rollout.models.load import DEMO_WEIGHTS
 
 ARCHITECTURE = "vit_tiny_patch16_224"
@@ -206,4 +206,5 @@ def export(
     path = Path(weights).with_suffix(".json")
     with whole_file(path) as partial:
         partial.write_text(json.dumps(card, indent=2) + "\n")
-    return path
+    enter_shipped(Path(weights))
+    return enter_shipped(path)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rollout.errors import UnsupportedNetworkError
-from rollout.files import DATA
+from rollout.files import DATA, check_shipped
 from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
 from rollout.models.layout import read_layout
@@ -181,7 +181,7 @@ def load_demo(path: Path | None = None) -> tuple[nn.Module, tuple[str, ...]]:
             raise FileNotFoundError(
                 f"no demo model at {file}; run notebooks/08_train_the_demo_model.ipynb"
             )
-    card = json.loads(card_path.read_text())
+    card = json.loads(check_shipped(card_path).read_text())
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
         raise ValueError(f"{path} is damaged: its hash is not the one in {card_path.name}")
     geometry = {key: value for key, value in card["geometry"].items() if key != "architecture"}
@@ -201,6 +201,8 @@ def find_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
+    if chosen.type == "meta":
+        raise ValueError("tensors on the device 'meta' have no values; use auto, cpu or cuda")
     try:
         torch.empty(0, device=chosen)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
