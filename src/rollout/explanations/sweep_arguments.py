@@ -82,7 +82,7 @@ def _check_recording(model: Model, recording: Recording, gradients: bool, severa
     ):
         raise ValueError(
             "the recording keeps too little for gradients of these targets; make it with "
-            "record_prepared(model, image, gradients=True, keep_graph=True)"
+            "record_model(model, image, gradients=True, keep_graph=True)"
         )
 
 
