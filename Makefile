@@ -29,7 +29,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo figures test lab bench census lint format FORCE
+.PHONY: help demo figures test lab bench census manifest lint format FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -60,6 +60,9 @@ bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain co
 
 census: $(STAMP)  ## Examine all of timm's architectures anew; writes data/models/census.csv
 	@$(PY) -m rollout.models.census
+
+manifest: $(STAMP)  ## Hash the shipped data anew, after a file under data/ changed
+	@$(PY) tools/write_manifest.py
 
 lint: $(STAMP)  ## Check style and types only
 	$(PY) -m ruff check

@@ -12,6 +12,7 @@ SOURCES = ROOT / "src"
 ROOMS = (
     "errors",
     "settings",
+    "names",
     "files",
     "maths",
     "capture",

@@ -1,6 +1,7 @@
 """Where every command runs: an empty folder, with a small demo model and an image at hand."""
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from helpers import redraw
 from PIL import Image
 from safetensors.torch import save_file
 
+from rollout.cli import main as cli
 from rollout.models import load
 
 TINY = "vit_tiny_patch16_224"
@@ -43,3 +45,16 @@ def image(tmp_path: Path) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "both.png")
     return tmp_path / "both.png"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `rollout explain ...`."""
+        try:
+            code = cli.main(["explain", "--device", "cpu", *map(str, arguments)])
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run

@@ -23,19 +23,6 @@ TINY = "vit_tiny_patch16_224"
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of `rollout explain ...`."""
-        try:
-            code = cli.main(["explain", "--device", "cpu", *map(str, arguments)])
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return run
-
-
 def files(folder: str | Path = ".") -> list[str]:
     """All files below the folder, hidden ones too."""
     return sorted(
@@ -312,8 +299,8 @@ def test_an_image_that_does_not_open(
 
 
 def test_every_bad_image_is_named(run: Run, image: Path, tmp_path: Path) -> None:
-    sentence = fails(run(tmp_path / "a.png", image, tmp_path), 1)
-    assert "a.png; no image file" in sentence and "(a folder)" in sentence
+    sentence = fails(run(tmp_path / "a.png", image, tmp_path / "b.png"), 1)
+    assert "a.png; no image file" in sentence and "b.png" in sentence
 
 
 def test_a_missing_and_a_damaged_checkpoint(run: Run, image: Path, tmp_path: Path) -> None:

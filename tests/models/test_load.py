@@ -236,7 +236,6 @@ def test_a_batch_of_tensors_equals_its_images_one_by_one(photo: Image.Image) -> 
     [
         (torch.zeros(3, 32, 48), r"must be \(batch, .* of shape \(3, 32, 48\)"),
         (torch.zeros(0, 3, 32, 48), "at least one image"),
-        (torch.zeros(2, 3, 32, 48, dtype=torch.uint8), "floating point and normalised .*uint8"),
         (torch.zeros(2, 1, 32, 48), r"\(2, 1, 32, 48\), its transform makes \(3, 32, 48\)"),
         (torch.zeros(2, 3, 48, 32), r"\(2, 3, 48, 32\), its transform makes \(3, 32, 48\)"),
         (torch.full((2, 3, 32, 48), torch.nan), r"not finite .*image \[0, 1\]; check the weights"),
@@ -249,13 +248,11 @@ def test_images_that_make_no_sense(images: Any, message: str) -> None:
         explain(model, images)
 
 
-def test_a_missing_image_and_an_array() -> None:
+def test_a_missing_image() -> None:
     model = wrap_model(small_vit())
     with left_as_it_was(model.network):
         with pytest.raises(FileNotFoundError, match="no image file"):
             explain(model, Path("nothing.png"))
-        with pytest.raises(TypeError, match="PIL.Image.fromarray"):
-            explain(model, np.zeros((32, 48, 3)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F", "YCbCr", "HSV"])

@@ -19,7 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.einsum import Equation
+from rollout.capture.patch_places import PatchPlaces
 from rollout.errors import UnsupportedNetworkError
+from rollout.maths.token_layout import Extent
 
 _RANDOM: tuple[Callable, ...] = (torch.rand, torch.rand_like, torch.randn, torch.randperm)
 
@@ -35,6 +37,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.gradients = gradients
         self.calls: list[AttentionCall] = []
         self.convolution_size: tuple[int, int] | None = None
+        self.places = PatchPlaces()
         self.convolved_after: list[int] = []  # number of calls before each convolution of patches
         self.maxima: Tensor | None = None
         self.random: str | None = None  # the module that drew random numbers
@@ -52,6 +55,7 @@ class AttentionRecorder(TorchFunctionMode):
             F.scaled_dot_product_attention: self._attention,
             F.multi_head_attention_forward: self._multi_head_attention,
             F.conv2d: self._convolution,
+            F.pad: self._padding,
             torch.einsum: self._einstein_sum,
             **dict.fromkeys(_RANDOM, self._random),
             **dict.fromkeys((torch.amax, Tensor.amax), self._maximum),
@@ -69,6 +73,12 @@ class AttentionRecorder(TorchFunctionMode):
         if self._descended and any(map(self._is_probability, args)):
             self._descended.append(output)
         return output
+
+    @property
+    def convolution_extent(self) -> Extent | None:
+        """What the last convolution before the first attention covers of the image."""
+        size = self.convolution_size
+        return None if size is None else self.places.extent(size)
 
     def _attention(
         self,
@@ -151,8 +161,18 @@ class AttentionRecorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not self.calls and output.dim() == 4:
             self.convolution_size = tuple(output.shape[-2:])
+            names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+            given = dict(zip(names, args, strict=False)) | kwargs
+            self.places.convolved(given["input"], output, given["weight"], given)
         elif max((args[1] if len(args) > 1 else kwargs["weight"]).shape[2:]) > 1:
             self.convolved_after.append(len(self.calls))  # 1 x 1 would keep the tokens apart
+        return output
+
+    def _padding(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        output = func(*args, **kwargs)
+        if not self.calls:
+            given = dict(zip(("input", "pad"), args, strict=False)) | kwargs
+            self.places.padded(given["input"], output, given["pad"])
         return output
 
     def _maximum(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:

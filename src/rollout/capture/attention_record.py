@@ -11,6 +11,7 @@ from torch import Tensor
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.blocks import Block, distribution
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.token_layout import Extent
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class AttentionRecord:
         blocks: the attention that forms the token graph, first block first.
         convolution_size: (rows, columns) of the last convolution's output before the first
             attention, which cuts the image into patches; None where there was none.
+        convolution_extent: the pixels that this output covers (top, left, bottom, right); it may
+            leave a margin of the image out, or reach into padding.
         pooling: attention after the last block, by which the classifier reads the tokens.
         maxima: share of the channels in which each token was the maximum, (batch, tokens), where
             the network takes one after the last block.
@@ -45,6 +48,7 @@ class AttentionRecord:
     logits: Tensor
     blocks: tuple[Block, ...]
     convolution_size: tuple[int, int] | None
+    convolution_extent: Extent | None = None
     pooling: tuple[AttentionCall, ...] = ()
     maxima: Tensor | None = None
     pooled: bool = True

@@ -40,6 +40,7 @@ def record_attention(
         logits=logits.detach(),
         blocks=blocks,
         convolution_size=recorder.convolution_size,
+        convolution_extent=recorder.convolution_extent,
         pooling=pooling,
         maxima=recorder.maxima,
         pooled=pooled,

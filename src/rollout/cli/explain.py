@@ -1,9 +1,15 @@
-"""What the commands of the command line do, once their arguments are parsed."""
+"""What `rollout explain` does, once its arguments are parsed and its images found."""
 
 from argparse import ArgumentError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from rollout.cli.ending import FAILURE, complain, sentence
+from rollout.cli.inputs import AUDIT, SEEN, Job, picture_pattern
+from rollout.cli.table import Table
 from rollout.explanations.explanation import Explanation, explain
 from rollout.files import whole_file
 from rollout.models.audit import Audit, audit
@@ -12,34 +18,37 @@ from rollout.models.model import Model
 from rollout.models.networks import check_name
 from rollout.plots.figure import figure_png, save_picture
 
-AUDIT = "audit.png"
 
-
-def explain_files(arguments: Namespace) -> None:
-    """Write the pictures of every image and print a line for each file.
+def explain_files(arguments: Namespace, jobs: Sequence[Job]) -> int:
+    """Write the pictures of every image and print a line for each file; returns the exit code.
 
     Raises:
         ArgumentError: the arguments make no sense together, here, or for this model.
         ValueError, OSError: an image, the weights or the output folder does not work.
     """
-    images = arguments.images
-    folders = _folders(images, arguments.out)
-    _check_outputs(images, folders, ("input.png", AUDIT) if arguments.audit else ("input.png",))
     model = _load(arguments)
     target = _target(model, arguments)
-    for image, folder in zip(images, folders, strict=True):
-        _write(_explanation(model, image, target, arguments), folder, image)
-        if arguments.audit:
-            _write_audit(audit(model, image), folder)
-
-
-def _check_outputs(images: Sequence[Path], folders: Sequence[Path], names: Sequence[str]) -> None:
-    """Nobody's own input.png may be replaced by what the network saw of it."""
-    given = {image.resolve() for image in images}
-    for path in [folder / name for folder in folders for name in names]:
-        if path.resolve() in given:
-            message = f"{path} would be overwritten; give another folder as --out"
-            raise ArgumentError(None, message)
+    waiting = [job for job in jobs if not (arguments.skip_existing and _is_done(job, arguments))]
+    failed, table = 0, Table(arguments.table, keep=arguments.skip_existing)
+    try:
+        for number, job in enumerate(waiting, 1):
+            try:
+                explanation = _explanation(model, job.image, target, arguments)
+            except (OSError, ValueError) as error:
+                if not arguments.keep_going:
+                    raise
+                failed += complain(sentence(error), 1)
+                continue
+            count = f" ({number} of {len(waiting)})" if len(waiting) > 1 else ""
+            table.add(model, job.image, explanation, _write(explanation, job, arguments, count))
+            if arguments.audit:
+                _write_audit(audit(model, job.image), job.folder)
+    finally:
+        table.write()
+    if arguments.skip_existing or arguments.keep_going:
+        done, skipped = len(waiting) - failed, len(jobs) - len(waiting)
+        print(f"{done} images explained, {skipped} skipped, {failed} failed")
+    return FAILURE if failed else 0
 
 
 def _load(arguments: Namespace) -> Model:
@@ -84,43 +93,52 @@ def _target(model: Model, arguments: Namespace) -> int | None:
 def _explanation(
     model: Model, image: Path, target: int | None, arguments: Namespace
 ) -> Explanation:
-    default = "attention_rollout" if target is None else "gradient_rollout"
     try:
         return explain(
             model,
             image,
-            method=arguments.method or default,
+            method=_method(arguments),
             target=target,
             head_fusion=arguments.head_fusion,
             discard_ratio=arguments.discard_ratio,
             start_block=arguments.start_block,
         )
     except ValueError as error:
-        raise ValueError(f"{image}: {error}") from error
+        message = str(error) if str(image) in str(error) else f"{image}: {error}"
+        raise ValueError(message) from error
 
 
-def _folders(images: Sequence[Path], out: Path) -> list[Path]:
-    """Where each image's files go: `out`, or for several images a folder in it named after each."""
-    if len(images) == 1:
-        return [out]
-    names: list[str] = []
-    for image in images:
-        name, number = image.stem, 1
-        # Some file systems take Cat and cat for the same.
-        while name.casefold() in map(str.casefold, names):
-            number += 1
-            name = f"{image.stem}-{number}"
-        names.append(name)
-    return [out / name for name in names]
+def _method(arguments: Namespace) -> str:
+    chosen = arguments.target is not None or arguments.category_index is not None
+    return arguments.method or ("gradient_rollout" if chosen else "attention_rollout")
 
 
-def _write(explanation: Explanation, folder: Path, image: Path) -> None:
-    seen = save_picture(explanation.pictures[0].numpy(), folder / "input.png")
-    print(f"{seen}: what the network saw of {image}", flush=True)
-    overlay = explanation.save_overlay(folder / _file_name(explanation))
+def _is_done(job: Job, arguments: Namespace) -> bool:
+    """Whether a picture of this method, ratio and fusion is there, and the map if it is wanted."""
+    pictures = list(job.folder.glob(picture_pattern(arguments, _method(arguments))))
+    if arguments.maps:
+        pictures = [picture for picture in pictures if picture.with_suffix(".npy").is_file()]
+    return bool(pictures)
+
+
+def _write(explanation: Explanation, job: Job, arguments: Namespace, count: str) -> dict[str, Any]:
+    """Write the files of an image and print them; returns where picture and map are."""
+    seen = save_picture(explanation.pictures[0].numpy(), job.folder / SEEN)
+    print(f"{seen}: what the network saw of {job.image}{explanation.note()}{count}", flush=True)
+    follows = explanation.method == "gradient_rollout" and explanation.target is not None
+    target = explanation.target[0] if follows and explanation.target else "*"
+    name = picture_pattern(arguments, explanation.method, target)
+    overlay = explanation.save_overlay(job.folder / name)
     print(f"{overlay}: {explanation.title()}", flush=True)
     if explanation.dominated():
         print(f"  {explanation.dominated()}", flush=True)
+    if not arguments.maps:
+        return {"picture": overlay}
+    relevance = overlay.with_suffix(".npy")
+    with whole_file(relevance) as partial:
+        np.save(partial, explanation.map[0].numpy())
+    print(f"{relevance}: its map on the patch grid", flush=True)
+    return {"picture": overlay, "map": relevance}
 
 
 def _write_audit(found: Audit, folder: Path) -> None:
@@ -129,13 +147,3 @@ def _write_audit(found: Audit, folder: Path) -> None:
         partial.write_bytes(figure_png(found.plot()))
     print(f"{folder / AUDIT}: the patches that draw most attention", flush=True)
     print(found, flush=True)
-
-
-def _file_name(explanation: Explanation) -> str:
-    """The name that vit-explain gives it, so that its users find their files."""
-    settings = explanation.settings
-    method = explanation.method
-    if method == "gradient_rollout" and explanation.target is not None:
-        method = f"grad_rollout_{explanation.target[0]}"
-    start = f"_start_{settings.start_block}" if settings.start_block else ""
-    return f"{method}_{settings.discard_ratio:.3f}_{settings.head_fusion}{start}.png"

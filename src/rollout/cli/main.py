@@ -1,16 +1,13 @@
 """The command line: what to explain goes in, pictures come out. Parsing and printing only."""
 
 import argparse
-import sys
-import warnings
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rollout.cli import ending
 from rollout.settings import HEAD_FUSIONS, METHODS
-
-_FAILURE, _USAGE, _INTERRUPTED = 1, 2, 130
-
 
 _OWN = (
     "demo (bundled, the default), dinov2_small (a real model for photographs), dinov2_scenes (the "
@@ -25,6 +22,7 @@ examples:
   rollout explain photo.jpg --model deit_tiny_patch16_224 --category_index 243
   rollout explain *.jpg --model vit_small_patch16_224 --checkpoint mine.safetensors --target 2
   rollout explain *.jpg --checkpoint train.pth.tar --labels names.txt --image_size 384
+  rollout explain photos/ --out maps --table maps/predictions.csv --keep-going --skip-existing
 
 files, in the folder --out, under the names that vit-explain gives them:
   input.png                            the image as the network saw it
@@ -34,14 +32,15 @@ files, in the folder --out, under the names that vit-explain gives them:
   audit.png                            with --audit
   Other methods: METHOD_0.900_max.png. Several images get a folder each, named after the image.
 
-All images are opened before the first is explained: if one cannot be, nothing is written. Files
-appear whole or not at all. Exit code: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
+All files are looked at before the first is explained: if one is no image, nothing is written; what
+is damaged further on shows when its turn comes. Files appear whole or not at all, and never over an
+image that was given. Exit code: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(_USAGE, f"rollout: error: {message} (see {self.prog} --help)\n")
+        self.exit(ending.USAGE, f"rollout: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,22 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments, by default those of the process.
     """
-    arguments = _parser().parse_args(argv)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn
-            return arguments.run(arguments) or 0
-    except argparse.ArgumentError as error:
-        return _complain(str(error), _USAGE)
-    except KeyboardInterrupt:
-        return _complain("interrupted; what was listed is written, nothing else", _INTERRUPTED)
-    except MemoryError:
-        return _complain("out of memory; use a smaller image or model", _FAILURE)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        return _complain(_sentence(error), _FAILURE)
+
+    def command() -> int | None:
+        arguments = _parser().parse_args(argv)
+        return arguments.run(arguments)
+
+    return ending.run(command)
 
 
-def _explain(arguments: argparse.Namespace) -> None:
+def _explain(arguments: argparse.Namespace) -> int:
     if arguments.image_path:
         arguments.images.append(arguments.image_path)
     if not arguments.images:
@@ -75,12 +67,15 @@ def _explain(arguments: argparse.Namespace) -> None:
     if arguments.weights is not None and arguments.checkpoint is None:
         raise argparse.ArgumentError(None, "--weights chooses among those of a --checkpoint")
     # torch, timm and matplotlib take seconds to import: only once everything else is in order.
+    from rollout.cli.inputs import plan
     from rollout.models.images import check_images
 
-    check_images(arguments.images)
+    jobs = plan(arguments)
+    if not arguments.keep_going:
+        check_images([job.image for job in jobs])
     from rollout.cli.explain import explain_files
 
-    explain_files(arguments)
+    return explain_files(arguments, jobs)
 
 
 def _models(arguments: argparse.Namespace) -> None:
@@ -97,12 +92,28 @@ def _notebooks(arguments: argparse.Namespace) -> int:
     return run_notebooks(arguments)
 
 
+def _lab(arguments: argparse.Namespace) -> None:
+    from rollout.cli.lab import open_lab
+
+    open_lab(arguments)
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: help should need nothing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> NoReturn:
+        print(f"rollout {metadata.version('rollout-workbench')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rollout", description="See what a Vision Transformer looks at.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_explain(commands)
     _add_models(commands)
     _add_notebooks(commands)
+    _add_lab(commands)
     return parser
 
 
@@ -119,6 +130,7 @@ def _add_explain(commands: Any) -> None:
     explain.set_defaults(run=_explain)
     _add_subject(explain)
     _add_method(explain)
+    _add_many(explain)
 
 
 def _add_models(commands: Any) -> None:
@@ -157,9 +169,51 @@ def _add_notebooks(commands: Any) -> None:
     )
 
 
+def _add_lab(commands: Any) -> None:
+    lab = commands.add_parser(
+        "lab",
+        help="open the notebooks in JupyterLab",
+        description="Copy the notebooks that come with rollout into a folder, never over one that "
+        "is there, and open JupyterLab on the first.",
+        allow_abbrev=False,
+    )
+    lab.set_defaults(run=_lab)
+    add = lab.add_argument
+    add(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("rollout-notebooks"),
+        metavar="FOLDER",
+        help="for the notebooks (default: rollout-notebooks)",
+    )
+    add("--no-browser", action="store_true", help="only serve, and print the address")
+
+
+def _add_many(parser: argparse.ArgumentParser) -> None:
+    """For runs over many images."""
+    add = parser.add_argument
+    add(*_spelled("keep_going"), action="store_true", help="go on after an image that fails")
+    add(
+        *_spelled("skip_existing"),
+        action="store_true",
+        help="leave out images whose picture of this method, ratio and fusion is there",
+    )
+    add(
+        "--table", type=_csv, metavar="FILE", help="write what was predicted for each image, as CSV"
+    )
+    add("--maps", action="store_true", help="write the maps as numbers too, as NAME.npy")
+
+
 def _add_subject(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("images", nargs="*", type=Path, metavar="IMAGE", help="image files, of any common format")
+    add(
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE",
+        help="image files of any common format, folders of them, or names of samples",
+    )
     add(*_spelled("image_path"), type=Path, metavar="IMAGE", help="one more image file")
     add("--model", default="demo", help=f"{_OWN} or a name of timm")
     add(
@@ -250,19 +304,7 @@ def _size(text: str) -> int | tuple[int, int]:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def _sentence(error: Exception) -> str:
-    """The message on one line; what the operating system said, without its number."""
-    message = str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(message.split())
-
-
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    """In place of Python's own way, which shows a line of code that its reader did not write."""
-    print(f"rollout: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"rollout: error: {message}", file=sys.stderr)
-    return code
+def _csv(text: str) -> Path:
+    if Path(text).suffix.lower() != ".csv":
+        raise argparse.ArgumentTypeError(f"must be a file NAME.csv, got {text!r}")
+    return Path(text)

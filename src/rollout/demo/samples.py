@@ -8,10 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from rollout.demo.scenes import CLASSES
-from rollout.files import DATA
+from rollout.files import SAMPLES, as_path, check_shipped, find_sample
 from rollout.maths.metrics import patch_coverage
-
-SAMPLES = DATA / "samples"
 
 
 def sample_names() -> list[str]:
@@ -25,10 +23,11 @@ def sample_path(name: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: neither a sample nor a file.
+        ValueError: a sample that is damaged.
     """
-    for candidate in (SAMPLES / f"{name}.png", SAMPLES / f"{name}.jpg", Path(name)):
-        if candidate.is_file():
-            return candidate
+    path = find_sample(name) or as_path(name)
+    if path.is_file():
+        return path
     raise FileNotFoundError(f"no file {name}, and the samples are {', '.join(sample_names())}")
 
 
@@ -38,7 +37,7 @@ def load_masks(name: str | Path) -> dict[str, np.ndarray]:
     key = path.with_name(f"{path.stem}_mask.png")
     if not key.is_file():
         return {}
-    numbers = np.asarray(Image.open(key))
+    numbers = np.asarray(Image.open(check_shipped(key)))
     return {CLASSES[number - 1]: numbers == number for number in np.unique(numbers) if number}
 
 

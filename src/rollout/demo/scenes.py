@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rollout.files import DATA
+from rollout.files import DATA, check_shipped
 
 GLYPHS = {
     "cat": "🐱🐈😺😸😼",
@@ -159,7 +159,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 @cache
 def sprites() -> dict[str, list[Image.Image]]:
     """The glyphs of each class, RGBA, cut from the sprite sheet (a row per class)."""
-    sheet = Image.open(SPRITE_SHEET).convert("RGBA")
+    sheet = Image.open(check_shipped(SPRITE_SHEET)).convert("RGBA")
     return {
         name: [sheet.crop(sheet_cell(row, column)) for column in range(len(glyphs))]
         for row, (name, glyphs) in enumerate(GLYPHS.items())

@@ -1,19 +1,25 @@
 """From a model and an image to an explanation: the one place where all parts meet."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from rollout.capture.attention_record import Score
 from rollout.explanations.dominance import dominances
-from rollout.explanations.recording import Recording, find_targets, record_model
-from rollout.files import whole_file
+from rollout.explanations.recording import Recording, find_targets, record_prepared
+from rollout.files import whole_file, with_suffix
 from rollout.maths.dominance import Dominance, Scale
+from rollout.maths.placement import stretch
+from rollout.maths.token_layout import Extent
 from rollout.models.model import ImageSource, Model, Target
+from rollout.models.preprocess import check_one_size
+from rollout.names import one_line
 from rollout.plots.figure import jet_overlay, new_figure, save_picture
 from rollout.plots.maps import plot_overlay, plot_picture
 from rollout.plots.marks import write_below
@@ -22,6 +28,15 @@ from rollout.settings import DEFAULTS, METHODS, HeadFusion, Settings, check_meth
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy import ndarray
+
+
+BATCH = 8  # images that run together: a large network needs some 300 MB for each
+
+PER_IMAGE = (
+    *("map", "target", "probability", "labels", "logits", "pictures", "dominance", "hidden"),
+)
+
+MUCH_HIDDEN = 1 / 3  # of an image: whoever looks at the map should know
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,9 @@ class Explanation:
         logits: the network's output, (batch, classes); its features where it has no classifier.
         pictures: the images as the network saw them, (batch, height, width, 3) in [0, 1].
         dominance: for each map the patch that stands far above all others; None where none does.
+        extent: the pixels of a picture that the map covers (top, left, bottom, right), where that
+            is not all of it: the grid may leave a margin out, or reach into padding.
+        hidden: the share of each image that the transform's crop left out of its picture.
     """
 
     map: Tensor
@@ -50,6 +68,8 @@ class Explanation:
     logits: Tensor
     pictures: Tensor
     dominance: tuple[Dominance | None, ...] = ()
+    extent: Extent | None = None
+    hidden: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -83,24 +103,46 @@ class Explanation:
                 settings,
                 lambda other: recording.relevance(method, chosen, other),
             ),
+            extent=recording.layout.extent,
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Explanation"]) -> "Explanation":
+        """One explanation of the images of several, in their order; all else is the first one's."""
+        first = parts[0]
+        joined: dict[str, Any] = {}
+        for name in PER_IMAGE:
+            values = [getattr(part, name) for part in parts]
+            if isinstance(values[0], Tensor):
+                joined[name] = torch.cat(values)
+            elif values[0] is not None:
+                joined[name] = tuple(chain.from_iterable(values))
+        return replace(first, **joined)
 
     def __repr__(self) -> str:
         titles = ", ".join(self.title(index) for index in range(len(self.map)))
         return f"Explanation({titles}; map (batch, rows, columns) = {tuple(self.map.shape)})"
 
     def saliency_map(self, size: tuple[int, int] | None = None) -> "ndarray":
-        """The maps at `size`, by default the image's, unscaled: (batch, height, width)."""
-        height, width = size or self.pictures.shape[1:3]
-        resized = interpolate(self.map.unsqueeze(1), (height, width), mode="bilinear")
-        return resized.squeeze(1).numpy()
+        """The maps at `size`, by default the image's, unscaled: (batch, height, width).
+
+        Every patch lies on the pixels that it was cut from; what no patch covers is 0.
+        """
+        height, width = self.pictures.shape[1:3]
+        return stretch(self.map, size or (height, width), self.extent, (height, width)).numpy()
 
     def title(self, index: int = 0) -> str:
         """Method, target and probability, such as "gradient rollout: dog (98%)"."""
         method = METHODS[self.method].title
         if self.labels is None or self.probability is None:
             return method
-        return f"{method}: {self.labels[index]} ({as_percent(self.probability[index].item())})"
+        label = one_line(self.labels[index])
+        return f"{method}: {label} ({as_percent(self.probability[index].item())})"
+
+    def note(self, index: int = 0) -> str:
+        """Such as " (the crop hides 43% of it)", where that is more than a third; else nothing."""
+        hidden = self.hidden[index] if self.hidden else 0.0
+        return f" (the crop hides {as_percent(hidden)} of it)" if hidden > MUCH_HIDDEN else ""
 
     def dominated(self, index: int = 0) -> str:
         """A sentence where one patch dominates a map; "" where none does.
@@ -123,7 +165,7 @@ class Explanation:
         figure, axes = new_figure(batch, 2, width=7.2, height=3.3 * batch)
         for index, (left, right) in enumerate(axes):
             picture = self.pictures[index].numpy()
-            plot_picture(picture, ax=left, title="image")
+            plot_picture(picture, ax=left, title="image" + self.note(index))
             plot_overlay(
                 picture,
                 self.map[index].numpy(),
@@ -131,15 +173,21 @@ class Explanation:
                 title=self.title(index),
                 unit=METHODS[self.method].unit,
                 scale=scale,
+                extent=self.extent,
             )
             write_below(right, fill(self.dominated(index), 46))
         return figure
 
     def save(self, path: str | Path, *, scale: Scale = "auto") -> Path:
-        """Write the figure of `plot` to a file, PNG or PDF by its name; returns the path."""
+        """Write the figure of `plot` to a file, PNG or PDF by its name; PNG where it says neither.
+
+        Returns:
+            The path, with .png where the name has no ending.
+        """
+        path = with_suffix(path)
         with whole_file(path) as partial:
             self.plot(scale=scale).savefig(partial, dpi=150)
-        return Path(path)
+        return path
 
     def save_overlay(self, path: str | Path, *, index: int = 0) -> Path:
         """Write one image's map in the look of vit-explain, as large as the network saw it."""
@@ -168,13 +216,15 @@ def explain(
     head: int | None = None,
     query: tuple[int, int] | None = None,
     legacy: bool = False,
+    batch_size: int | None = None,
 ) -> Explanation:
     """Show what the model looked at in an image.
 
     Args:
         model: from `load_model` or `wrap_model`.
-        image: a path or PIL image, a list of them, or a tensor (batch, channels, height, width)
-            that is normalised as the network expects.
+        image: a path, a PIL image, an array, a sample's name or what else `load_image` opens, a
+            list of them, or a tensor (batch, channels, height, width) that is normalised as the
+            network expects.
         method: one of METHODS; None is gradient rollout, or attention rollout for a network without
             a classifier.
         target: class index or label, or one per image; None takes the predicted class.
@@ -187,6 +237,8 @@ def explain(
         query: the patch (row, column) whose tokens are traced back; None is what the classifier
             reads.
         legacy: the arithmetic of vit-explain as it was published, faults included.
+        batch_size: how many images run together, which decides the memory; by default 8, with a
+            score all of them, because it may hold something for each.
 
     Raises:
         ValueError: a setting, image or target that makes no sense, named in the message.
@@ -196,8 +248,26 @@ def explain(
         method = "gradient_rollout" if follows else "attention_rollout"
     check_method(method)
     settings = Settings(head_fusion, discard_ratio, start_block, end_block, head, query, legacy)
-    images = model.images(image)
-    chosen = find_targets(model, target, score, len(images))  # before anything is computed
+    sources = model.sources(image)
+    chosen = find_targets(model, target, score, len(sources))  # before anything is computed
+    size = _batch_size(batch_size, len(sources), score)
     gradients = METHODS[method].gradients
-    recording = record_model(model, images, gradients=gradients, keep_graph=False, score=score)
-    return Explanation.of(recording, method, chosen, settings)
+    parts: list[Explanation] = []
+    for first in range(0, len(sources), size):
+        images, hidden = model.prepare(sources[first : first + size])
+        check_one_size([part.pictures.shape[1:3] for part in parts[:1]] + [images.shape[2:]])
+        recording = record_prepared(
+            model, images, gradients=gradients, keep_graph=False, score=score, first=first
+        )
+        targets = None if chosen is None else chosen[first : first + size]
+        part = Explanation.of(recording, method, targets, settings)
+        parts.append(replace(part, hidden=hidden))
+    return Explanation.joined(parts)
+
+
+def _batch_size(asked: int | None, images: int, score: Score | None) -> int:
+    if asked is None:
+        return images if score is not None else BATCH
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        raise ValueError(f"batch_size must be a whole number of images from 1 on, got {asked!r}")
+    return asked

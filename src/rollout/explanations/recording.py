@@ -195,9 +195,27 @@ def record_model(
         keep_graph: False is leaner, and leaves gradients for one target only.
         score: as for `explain`.
     """
-    images = model.images(image)
+    return record_prepared(
+        model, model.images(image), gradients=gradients, keep_graph=keep_graph, score=score
+    )
+
+
+def record_prepared(
+    model: Model,
+    images: Tensor,
+    *,
+    gradients: bool = True,
+    keep_graph: bool = True,
+    score: Score | None = None,
+    first: int = 0,
+) -> Recording:
+    """`record_model` of what `Model.images` made.
+
+    Args:
+        first: the number of the first image among those that the user gave, for messages.
+    """
     record = model.record(images, gradients=gradients)
-    _check_logits(record.logits)
+    _check_logits(record.logits, first)
     return Recording(model, images, record, model.layout_of(record, images), keep_graph, score)
 
 
@@ -237,8 +255,9 @@ def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
     return blocks if settings.head is None else blocks.one_head(settings.head)
 
 
-def _check_logits(logits: Tensor) -> None:
-    broken = [index for index, row in enumerate(logits.isfinite().all(dim=1).tolist()) if not row]
+def _check_logits(logits: Tensor, first: int) -> None:
+    finite = logits.isfinite().all(dim=1).tolist()
+    broken = [index for index, row in enumerate(finite, first) if not row]
     if broken:
         raise ValueError(
             f"the network's output is not finite (NaN or infinite) for image {broken}; check the "

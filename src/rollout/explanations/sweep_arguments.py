@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from itertools import product
 
-from rollout.explanations.recording import Recording, record_model
+from rollout.explanations.recording import Recording, record_prepared
 from rollout.models.model import ImageSource, Model
 from rollout.settings import METHODS, HeadFusion, Settings, check_method
 
@@ -60,7 +60,7 @@ def record_targets(
     else:
         images = model.images(image)
         _check_one(len(images))
-        recording = record_model(model, images, gradients=gradients, keep_graph=several)
+        recording = record_prepared(model, images, gradients=gradients, keep_graph=several)
     if chosen is not None:
         return recording, chosen
     predicted = recording.predicted if recording.score is None else None

@@ -12,6 +12,7 @@ from rollout.explorer.browser.upload import UploadButton
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 from rollout.models.networks import OWN_MODELS
+from rollout.names import one_line
 from rollout.settings import HEAD_FUSIONS, METHODS, Settings
 
 MODELS = (
@@ -132,7 +133,9 @@ class Controls:
             self.blocks.max = self.play.max = blocks
             heads = [(f"head {head + 1}", head) for head in range(session.num_heads)]
             self.head.options = [("all", ALL_HEADS), *heads]
-            labels = tuple(map(session.label, range(session.model.num_classes)))
+            labels = tuple(
+                one_line(session.label(index)) for index in range(session.model.num_classes)
+            )
             self.classes.show(labels, session.probabilities, session.logits)
 
     def write(self, view: View) -> None:

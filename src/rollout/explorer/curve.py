@@ -10,6 +10,7 @@ from rollout.explanations.methods import CHAINED
 from rollout.explanations.sweep import sweep
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
+from rollout.names import one_line
 
 RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
@@ -63,7 +64,9 @@ def _sweep(session: Session, view: View, target: int) -> Curve:
     )
     label = session.label(target)
     if label in session.coverage:
-        return Curve(f"share on the {label}'s mask", RATIOS, table["target_mass"].to_numpy())
+        return Curve(
+            f"share on the {one_line(label)}'s mask", RATIOS, table["target_mass"].to_numpy()
+        )
     return Curve("rank correlation with ratio 0", RATIOS, table["rank_correlation"].to_numpy())
 
 

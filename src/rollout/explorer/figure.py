@@ -15,11 +15,14 @@ from matplotlib.patches import Rectangle
 from rollout.explorer.frame import Frame, Panel
 from rollout.explorer.view import View, as_keywords
 from rollout.files import whole_file
+from rollout.names import file_name
 from rollout.plots.figure import colour_bar, figure_png, new_figure
-from rollout.plots.maps import plot_overlay
+from rollout.plots.maps import axes_extent, plot_overlay
 from rollout.plots.marks import mark_patch
 
 COLOUR_MAPS = ("inferno", "RdBu_r")  # of maps, and of differences: red speaks for the target
+
+NO_PATCH = "0.5"  # the grey of what no patch covers
 
 
 def colour_table() -> bytes:
@@ -64,7 +67,7 @@ def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> No
     height, width = picture.shape[:2]
     if panel.over:
         look: dict[str, Any] = {"vmax": panel.high, "opacity": frame.opacity, "scale": "max"}
-        plot_overlay(picture, panel.values, ax=ax, **look)
+        plot_overlay(picture, panel.values, ax=ax, extent=frame.extent, **look)
         ax.set_axis_on()
     else:
         ax.imshow(
@@ -72,15 +75,18 @@ def _plot_panel(ax: Axes, panel: Panel, frame: Frame, picture: np.ndarray) -> No
             cmap=COLOUR_MAPS[panel.signed],
             vmin=panel.low,
             vmax=panel.high,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            extent=axes_extent(picture, frame.extent),
         )
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), facecolor=NO_PATCH)
     for patch in panel.above(frame.patch):
         words = "" if frame.row_labels else f"{panel.values[patch]:.2g}"
-        mark_patch(ax, patch, panel.values.shape, (height, width), words=words)
+        size = height, width
+        mark_patch(ax, patch, panel.values.shape, size, words=words, extent=frame.extent)
     if frame.patch is not None:
         rows, columns = panel.values.shape
-        cell = width / columns, height / rows
-        corner = frame.patch[1] * cell[0] - 0.5, frame.patch[0] * cell[1] - 0.5
+        left, right, bottom, top = axes_extent(picture, frame.extent)
+        cell = (right - left) / columns, (bottom - top) / rows
+        corner = left + frame.patch[1] * cell[0], top + frame.patch[0] * cell[1]
         ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="black", linewidth=2.5))
         ax.add_patch(Rectangle(corner, *cell, fill=False, edgecolor="white", linewidth=1.2))
     if not frame.row_labels:
@@ -124,7 +130,9 @@ def save_view(figure: Figure, view: View, label: str, folder: Path) -> list[Path
         The files: PNG, PDF, JSON.
     """
     parts = [Path(view.image).stem, view.method, label]
-    stem = "_".join(re.sub(r"\W+", "_", part).strip("_") for part in parts if part)
+    stem = "_".join(
+        re.sub(r"\W+", "_", file_name(part, most=100)).strip("_") for part in parts if part
+    )
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     content = json.dumps(as_keywords(view), indent=2) + "\n"
     stem = next(name for name in names if _is_free(folder / name, content))

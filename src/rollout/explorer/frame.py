@@ -8,6 +8,7 @@ from rollout.explanations.explanation import as_percent
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 from rollout.maths.dominance import above, scale_top, shared_top
+from rollout.maths.token_layout import Extent
 from rollout.settings import METHODS
 
 Patch = tuple[int, int]
@@ -53,6 +54,7 @@ class Frame:
         shared: whether the panels share one scale.
         traced_unit: what the values mean where a patch is traced.
         row_labels, column_labels: of the rows and columns of panels; panels have no titles then.
+        extent: the pixels of the image that the maps cover; None is all of it.
     """
 
     panels: tuple[Panel, ...]
@@ -63,6 +65,7 @@ class Frame:
     traced_unit: str = ""
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
+    extent: Extent | None = None
 
     def bar(self, panel: Panel) -> tuple[float, float]:
         """Where the panel's bar begins and ends; one bar for panels of many scales has shares."""
@@ -99,6 +102,7 @@ def main_frame(session: Session, view: View, hover: Patch | None = None) -> Fram
         shown.settings.query,
         view.shared_scale,
         unit_of(view.with_settings(query=(0, 0))),
+        extent=session.recording.layout.extent,
     )
 
 
@@ -122,6 +126,7 @@ def grid_frame(session: Session, view: View) -> Frame:
         "",
         tuple(f"block {block + 1}" for block in range(blocks)),
         tuple(f"head {head + 1}" for head in range(heads)),
+        session.recording.layout.extent,
     )
 
 

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 from rollout.explorer.frame import blind_to_class
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
+from rollout.names import one_line
 from rollout.settings import METHODS
 
 NOTICED = 0.2  # seconds that a change may take before one asks oneself whether anything happens
@@ -37,7 +38,9 @@ class StatusLine(widgets.HTML):
         if view.method == "attention_flow":
             self.busy("Solving the flow to every patch ...")
         elif METHODS[view.method].gradients and followed and session.slowest > NOTICED:
-            self.busy(f"Following {session.label(followed.pop())} back through the network ...")
+            self.busy(
+                f"Following {one_line(session.label(followed.pop()))} back through the network ..."
+            )
 
 
 LONGEST = 600  # characters of a message
@@ -107,7 +110,7 @@ def shares_table(shares: Mapping[str, tuple[float, float]], view: View) -> str:
     if not shares:
         return ""
     rows = [
-        f"<tr><td>{html.escape(label)}</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>"
+        f"<tr><td>{html.escape(one_line(label))}</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>"
         for label, (mass, area) in shares.items()
     ]
     mass, area = (1 - sum(column) for column in zip(*shares.values(), strict=True))

@@ -10,6 +10,7 @@ from torch import Tensor
 from rollout.explanations.kept_maps import KeptMaps
 from rollout.maths.metrics import mass_on_object
 from rollout.models.model import Model
+from rollout.names import one_line
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Session(KeptMaps):
         return "" if target is None else self.model.label(target)
 
     def short_label(self, target: int | None) -> str:
-        """The first of the synonyms that ImageNet's labels list."""
-        return self.label(target).split(",")[0]
+        """The first of the synonyms that ImageNet's labels list, for titles."""
+        return one_line(self.label(target).split(",")[0])
 
     def picture(self) -> np.ndarray:
         """The image as the network saw it, (height, width, 3) in [0, 1]."""

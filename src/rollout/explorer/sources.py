@@ -1,6 +1,7 @@
 """Which model and which image the explorer shows, by the names that its controls have for them."""
 
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
 from rollout.maths.metrics import patch_coverage
+from rollout.maths.placement import under_grid
 from rollout.models.images import load_image
 from rollout.models.load import load_model
 from rollout.models.model import ImageSource, Model
+from rollout.names import file_name
 
 GIVEN_IMAGE = "the given image"
 
@@ -78,7 +81,7 @@ class Sources:
         Raises:
             ValueError: it is no image.
         """
-        path = self._folder / "uploads" / Path(name.replace("\\", "/")).name
+        path = self._free(Path(name.replace("\\", "/")).name, content)
         with whole_file(path) as partial:
             partial.write_bytes(content)
             try:
@@ -88,6 +91,13 @@ class Sources:
         if str(path) not in self.images:
             self.images.append(str(path))
         return str(path)
+
+    def _free(self, name: str, content: bytes) -> Path:
+        """Where an upload goes: never over another image of that name."""
+        folder, stem, end = self._folder / "uploads", file_name(Path(name).stem), Path(name).suffix
+        numbered = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        paths = (folder / f"{name}{end}" for name in numbered)
+        return next(p for p in paths if not p.exists() or p.read_bytes() == content)
 
     def _model(self, name: str) -> Model:
         if name in self._given_models:
@@ -116,9 +126,12 @@ def open_session(
     recording = record_model(model, image)
     if len(recording.images) != 1:
         raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
-    grid_size = recording.layout.grid_size
+    grid_size, extent = recording.layout.grid_size, recording.layout.extent
     seen = {label: _as_seen(model, mask) for label, mask in (masks or {}).items()}
-    coverage = {label: patch_coverage(mask, grid_size)[0] for label, mask in seen.items()}
+    coverage = {
+        label: patch_coverage(under_grid(mask, extent), grid_size)[0]
+        for label, mask in seen.items()
+    }
     return Session(recording, coverage=coverage)
 
 

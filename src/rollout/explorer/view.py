@@ -1,10 +1,10 @@
 """What the explorer shows, as data: one frozen view, its settings as JSON and as code."""
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rollout.demo.samples import sample_names
+from rollout.names import one_line, quoted
 from rollout.settings import DEFAULTS, Settings
 
 
@@ -75,7 +75,8 @@ def as_code(view: View, label: str | None = None, rival_label: str | None = None
     """The calls of `explain` that make the view's maps, ready to run.
 
     Args:
-        label, rival_label: names of target and rival, for comments.
+        label, rival_label: names of target and rival, for comments. Like all names they are data:
+            whatever they hold, the code stays these calls.
     """
     sample = "image" not in view.given and view.image in sample_names()
     lines = ["from rollout import explain" + ("" if "model" in view.given else ", load_model")]
@@ -91,11 +92,12 @@ def as_code(view: View, label: str | None = None, rival_label: str | None = None
 def _sources(view: View, sample: bool) -> list[str]:
     """Where model and image come from."""
     named = {
-        "model": f"load_model({_quoted(view.model)})",
-        "image": f"sample_path({_quoted(view.image)})" if sample else _quoted(view.image),
+        "model": f"load_model({quoted(view.model)})",
+        "image": f"sample_path({quoted(view.image)})" if sample else quoted(view.image),
     }
+    called = {"model": one_line(view.model), "image": "one"}
     return [
-        f"# {name}: the {view.model if name == 'model' else 'one'} that explore() was given"
+        f"# {name}: the {called[name]} that explore() was given"
         if name in view.given
         else f"{name} = {code}"
         for name, code in named.items()
@@ -108,15 +110,15 @@ def _call(name: str, view: View, target: int | None, label: str | None) -> list[
         f"{name} = explain(",
         "    model,",
         "    image,",
-        f"    method={_quoted(view.method)},",
+        f"    method={quoted(view.method)},",
     ]
     if target is not None:
-        lines.append(f"    target={target}," + (f"  # {label}" if label else ""))
+        lines.append(f"    target={target}," + (f"  # {one_line(label)}" if label else ""))
     default, settings = DEFAULTS, view.settings
     for knob in KNOBS:
         value = getattr(settings, knob)
         if value != getattr(default, knob):
-            shown = _quoted(value) if isinstance(value, str) else repr(value)
+            shown = quoted(value) if isinstance(value, str) else repr(value)
             lines.append(f"    {knob}={shown},{_counted(knob, value)}")
     return [*lines, ")"]
 
@@ -129,8 +131,3 @@ def _counted(knob: str, value: Any) -> str:
         "head": lambda: f"  # head {value + 1}",
     }
     return words[knob]() if knob in words else ""
-
-
-def _quoted(text: str) -> str:
-    """A string literal with double quotes."""
-    return json.dumps(text, ensure_ascii=False)

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+Extent = tuple[float, float, float, float]  # top, left, bottom, right in pixels of the image
+
 # What the classifier reads: the class token; the class and the distillation token; the average of
 # the patches, or of all tokens; the class token beside the average of the patches; the maximum of
 # the patches in each channel, or that beside their average; what an attention layer of its own
@@ -26,11 +28,14 @@ class TokenLayout:
         grid_size: (rows, columns) of the patch grid.
         num_prefix_tokens: tokens before the first patch.
         pooling: which output tokens the classifier reads, one of POOLINGS.
+        extent: the pixels that the grid covers, where that is not the whole image: it may leave a
+            margin out, or reach into padding.
     """
 
     grid_size: tuple[int, int]
     num_prefix_tokens: int = 1
     pooling: Pooling = "token"
+    extent: Extent | None = None
 
     def __post_init__(self) -> None:
         if min(self.grid_size) < 1 or self.num_prefix_tokens < 0:

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from rollout.errors import UnsupportedNetworkError
-from rollout.files import DATA, whole_file
+from rollout.files import DATA, check_shipped, enter_shipped, whole_file
 from rollout.models.load import wrap_model
 
 TABLE = DATA / "models" / "census.csv"
@@ -93,7 +93,7 @@ def take_census(names: Sequence[str], processes: int = 2) -> Iterator[Finding]:
 
 def read_census(path: Path = TABLE) -> pd.DataFrame:
     """The table that `make census` wrote: a row per architecture of the pinned timm."""
-    return pd.read_csv(path, index_col="name", keep_default_na=False)
+    return pd.read_csv(check_shipped(path), index_col="name", keep_default_na=False)
 
 
 def by_family(census: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def write_census(findings: Iterable[Finding], path: Path = TABLE) -> Path:
     table = pd.DataFrame([asdict(finding) for finding in findings])
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
-    return path
+    return enter_shipped(path)
 
 
 def main() -> None:

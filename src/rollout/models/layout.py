@@ -6,7 +6,7 @@ from torch import nn
 
 from rollout.capture.attention_record import AttentionRecord
 from rollout.errors import UnsupportedNetworkError
-from rollout.maths.token_layout import Pooling, TokenLayout
+from rollout.maths.token_layout import Extent, Pooling, TokenLayout
 from rollout.models.readout import _declared_prefix, find_pooling
 
 MOST_PREFIX_TOKENS = 16  # timm's go to 10; beyond, it is the grid that was misread
@@ -43,7 +43,7 @@ def read_layout(
         )
     if not prefix and found in (None, "all", "token_avg"):
         found = "avg"
-    return TokenLayout(grid, prefix, found or "token")
+    return TokenLayout(grid, prefix, found or "token", _extent(network, record, grid, image_size))
 
 
 def _misfit(grid_size: tuple[int, int] | None, num_prefix_tokens: int | None) -> str:
@@ -57,12 +57,33 @@ def _grid_size(
     network: nn.Module, record: AttentionRecord, image_size: tuple[int, int]
 ) -> tuple[int, int] | None:
     """What the last convolution before the blocks made, or the image cut into patches."""
-    if record.convolution_size is not None:
+    patch = _patch_size(network)
+    if record.convolution_size is not None or patch is None:
         return record.convolution_size
-    for module in network.modules():  # patches that a linear layer embeds
+    return image_size[0] // patch[0], image_size[1] // patch[1]
+
+
+def _patch_size(network: nn.Module) -> tuple[int, int] | None:
+    """Of patches that a linear layer embeds."""
+    for module in network.modules():
         patch_size: Any = getattr(module, "patch_size", None)
         if isinstance(patch_size, int):
-            patch_size = (patch_size, patch_size)
+            return patch_size, patch_size
         if isinstance(patch_size, tuple) and len(patch_size) == 2:
-            return image_size[0] // patch_size[0], image_size[1] // patch_size[1]
+            return patch_size
     return None
+
+
+def _extent(
+    network: nn.Module,
+    record: AttentionRecord,
+    grid_size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> Extent | None:
+    """What the grid covers of the image; None for all of it, and where nothing is known."""
+    extent, patch = record.convolution_extent, _patch_size(network)
+    if record.convolution_size is None and patch is not None:
+        extent = (0.0, 0.0, float(grid_size[0] * patch[0]), float(grid_size[1] * patch[1]))
+    elif record.convolution_size != grid_size:
+        return None  # the user's own grid
+    return None if extent == (0, 0, *image_size) else extent

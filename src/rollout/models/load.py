@@ -211,6 +211,8 @@ def find_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
+    if chosen.type == "meta":
+        raise ValueError("tensors on the device 'meta' have no values; use auto, cpu or cuda")
     try:
         torch.empty(0, device=chosen)
     except (AssertionError, NotImplementedError, RuntimeError) as error:

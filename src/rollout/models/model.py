@@ -1,11 +1,12 @@
 """A model ready to be explained: the network, its preprocessing, its layout and its labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from numpy import ndarray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import record_attention
 from rollout.maths.token_layout import TokenLayout
 from rollout.models import labels as label_tables
-from rollout.models.images import load_image
+from rollout.models.image_checks import check_normalised, hidden_share
+from rollout.models.images import load_image, separate
 from rollout.models.layout import read_layout
 from rollout.models.preprocess import (
     Transform,
@@ -23,7 +25,9 @@ from rollout.models.preprocess import (
 )
 
 Target = int | str | Sequence[int | str] | Tensor | None
-ImageSource = str | Path | Image.Image | Tensor | Sequence[str | Path | Image.Image]
+# What `load_image` opens, or several of it.
+OneImage = str | Path | Image.Image | Tensor | ndarray | IO[bytes] | Mapping[str, Any]
+ImageSource = OneImage | Iterable[OneImage]
 
 
 @dataclass(frozen=True)
@@ -107,18 +111,41 @@ class Model:
         """(batch, classes) in [0, 1]; they sum to 1 unless classes go together."""
         return logits.float().sigmoid() if self.multi_label else logits.float().softmax(dim=-1)
 
+    def sources(self, source: ImageSource) -> Tensor | list[Any]:
+        """The images in what was given, one by one, for `images` to prepare any of them."""
+        if not isinstance(source, Tensor) or not source.is_floating_point():
+            return separate(source)
+        check_batch(source)
+        return source
+
     def images(self, source: ImageSource) -> Tensor:
-        """What the network takes, (batch, channels, height, width), on its device, in its dtype."""
-        if isinstance(source, Tensor):
-            check_batch(source)
-            batch = source
-        else:
-            sources: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
-            if not sources:
-                raise ValueError("got an empty list of images; give at least one")
-            pictures = [load_image(image) for image in sources]
-            batch = stack([apply_transform(self.transform, image) for image in pictures])
-        return batch.to(self.device, self.dtype)
+        """What the network takes, (batch, channels, height, width), on its device, in its dtype.
+
+        Args:
+            source: what `load_image` opens, or several of that in a list; these are pictures, and
+                the transform prepares them. Tensors in floating point, (batch, channels, height,
+                width) or in a list, are taken as they are.
+        """
+        return self.prepare(source)[0]
+
+    def prepare(self, source: ImageSource) -> tuple[Tensor, tuple[float, ...]]:
+        """What `images` makes, and of each image the share that the transform's crop hides."""
+        sources = self.sources(source)
+        if isinstance(sources, Tensor):
+            check_normalised(sources, self.transform, self.name)
+            return sources.to(self.device, self.dtype), (0.0,) * len(sources)
+        made, hidden = zip(*map(self._prepared, sources), strict=True)
+        return stack(made).to(self.device, self.dtype), hidden
+
+    def _prepared(self, image: Any) -> tuple[Tensor, float]:
+        """(channels, height, width); tensors in floating point are taken as what the transform
+        makes, all else is a picture."""
+        if isinstance(image, Tensor) and image.is_floating_point():
+            check_batch(image[None])
+            check_normalised(image, self.transform, self.name)
+            return image, 0.0
+        picture = load_image(image)
+        return apply_transform(self.transform, picture), hidden_share(picture.size, self.transform)
 
     def black_image(self) -> Tensor:
         """What the transform makes of a black picture, as the network takes it: a batch of one."""

@@ -1,7 +1,8 @@
 """From an RGB picture to what a network takes, and how to find out what that is."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,9 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
         image_size: one number or (height, width), instead of the network's own.
     """
     network = _described(network)
+    own = _open_clip_transform(network, image_size)
+    if own is not None:
+        return own
     config = resolve_data_config({}, model=network) | _own_preprocessing(network)
     channels = _input_channels(network)
     size = as_size(image_size) if image_size is not None else _own_size(network)
@@ -77,6 +81,18 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
 
 
 _SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
+
+
+def _open_clip_transform(network: nn.Module, image_size: ImageSize | None) -> Transform | None:
+    """open_clip's own, where its factory left on the tower how images were prepared in training."""
+    given = getattr(network, "preprocess_cfg", None)
+    if not isinstance(given, Mapping) or "resize_mode" not in given:
+        return None
+    size = {} if image_size is None else {"size": as_size(image_size)}
+    open_clip = import_module("open_clip.transform")  # which made the network, so it is there
+    return open_clip.image_transform_v2(
+        open_clip.PreprocessCfg(**{**given, **size}), is_train=False
+    )
 
 
 def as_size(image_size: ImageSize) -> tuple[int, int]:
@@ -145,14 +161,19 @@ def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
 
 def stack(images: Sequence[Tensor]) -> Tensor:
     """A batch of images of one size, (batch, channels, height, width)."""
-    sizes = sorted({tuple(image.shape) for image in images})
+    check_one_size([image.shape for image in images])
+    return torch.stack(list(images))
+
+
+def check_one_size(shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse images that cannot be one batch."""
+    sizes = sorted({tuple(shape) for shape in shapes})
     if len(sizes) > 1:
         raise ValueError(
             f"the transform makes images of different sizes, such as {sizes[0]} and {sizes[-1]}, "
             "which cannot be one batch; explain them one by one, or give wrap_model a transform "
             "that makes one size"
         )
-    return torch.stack(list(images))
 
 
 def check_batch(images: Tensor) -> None:

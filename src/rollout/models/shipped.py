@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rollout.files import whole_file
+from rollout.files import check_shipped, enter_shipped, whole_file
 
 
 def read_shipped(weights: Path, what: str, notebook: str) -> tuple[dict[str, Tensor], dict]:
@@ -27,7 +27,7 @@ def read_shipped(weights: Path, what: str, notebook: str) -> tuple[dict[str, Ten
     for file in (weights, card_path):
         if not file.is_file():
             raise FileNotFoundError(f"no {what} at {file}; run notebooks/{notebook}.ipynb")
-    card = json.loads(card_path.read_text())
+    card = json.loads(check_shipped(card_path).read_text())
     if hashlib.sha256(weights.read_bytes()).hexdigest() != card["sha256"]:
         raise ValueError(f"{weights} is damaged: its hash is not the one in {card_path.name}")
     return load_file(weights), card
@@ -42,4 +42,5 @@ def write_shipped(weights: str | Path, state: Mapping[str, Tensor], card: dict[s
     described = {**card, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     with whole_file(path) as partial:
         partial.write_text(json.dumps(described, indent=2) + "\n")
-    return path
+    enter_shipped(weights)
+    return enter_shipped(path)

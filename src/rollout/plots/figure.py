@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rollout.files import whole_file
+from rollout.files import whole_file, with_suffix
 
 COLOUR_MAP = "inferno"
 
@@ -72,20 +72,26 @@ def new_figure(
     rows: int, columns: int, *, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
     """A figure that a notebook shows where it is the last value of a cell, and only there."""
-    figure, axes = plt.subplots(
-        rows, columns, squeeze=False, figsize=(width, height), layout="constrained", dpi=90
-    )
+    with matplotlib.rc_context({"text.parse_math": False}):  # a label may hold dollar signs
+        figure, axes = plt.subplots(
+            rows, columns, squeeze=False, figsize=(width, height), layout="constrained", dpi=90
+        )
     plt.close(figure)
     return figure, axes
 
 
 def save_picture(picture: np.ndarray, path: str | Path) -> Path:
-    """Write (height, width, 3), in [0, 1] or of uint8, as an image file without axes."""
+    """Write (height, width, 3), in [0, 1] or of uint8, as an image file without axes.
+
+    Returns:
+        The path, with .png where the name has no ending.
+    """
+    path = with_suffix(path)
     if picture.dtype != np.uint8:
         picture = (255 * picture + 0.5).astype(np.uint8)
     with whole_file(path) as partial:
         Image.fromarray(picture).save(partial)
-    return Path(path)
+    return path
 
 
 def jet_overlay(picture: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:

@@ -6,13 +6,14 @@ colour blindness. Jet is kept for `jet_overlay` alone, which reproduces the look
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.maths.token_layout import Extent
 from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
 from rollout.plots.marks import mark_above
 
@@ -44,12 +45,13 @@ def plot_overlay(
     opacity: float = 0.8,
     unit: str | None = None,
     scale: Scale = "auto",
+    extent: Extent | None = None,
 ) -> Axes:
     """The map in colour over the greyed and dimmed image, which shows where the map is low.
 
     Args:
         picture: (height, width, 3) in [0, 1].
-        saliency_map: (rows, columns) of any size; it is stretched over the picture, so that patch
+        saliency_map: (rows, columns) of any size; it is stretched over its extent, so that patch
             borders fall where the network cut the image.
         vmax: the value shown brightest; give panels that are compared the same one. By default
             `scale` decides.
@@ -58,6 +60,7 @@ def plot_overlay(
         scale: "max" ends at the largest value. "auto" too, unless a patch stands far above the
             rest (`maths.dominance`): then it ends below, and patches above are outlined and their
             value written beside them.
+        extent: the pixels that the map covers, as `Explanation.extent`; None is all of them.
     """
     height, width = picture.shape[:2]
     grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
@@ -70,15 +73,23 @@ def plot_overlay(
         vmin=0,
         vmax=vmax,
         alpha=opacity * np.sqrt(np.clip(shown / vmax, 0, 1)),
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        extent=axes_extent(picture, extent),
         interpolation="bilinear",
     )
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if scale == "auto":
-        mark_above(ax, saliency_map, vmax, (height, width))
+        mark_above(ax, saliency_map, vmax, (height, width), extent)
     if unit is not None:
         over = bool((saliency_map > vmax).any())
         colour_bar(ax, vmax, unit, above=over, fraction=0.046, pad=0.03)
     return ax
+
+
+def axes_extent(picture: np.ndarray, extent: Extent | None) -> Extent:
+    """An extent as matplotlib takes it: left, right, bottom, top, pixels having their centres at
+    whole numbers."""
+    top, left, bottom, right = extent or (0, 0, *picture.shape[:2])
+    return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
 def plot_maps(
@@ -89,6 +100,7 @@ def plot_maps(
     shared: bool = True,
     columns: int = 4,
     scale: Scale = "auto",
+    extent: Extent | None = None,
 ) -> Figure:
     """The image, then one overlay per map, in rows of up to `columns` panels.
 
@@ -99,6 +111,7 @@ def plot_maps(
         shared: one scale for all; False scales each panel by itself, and writes into its title
             what is brightest.
         scale: where scales end, as for `plot_overlay`.
+        extent: the pixels that the maps cover, as `Explanation.extent`.
     """
     columns = min(columns, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
@@ -111,7 +124,8 @@ def plot_maps(
     tops = {name: top if shared else scale_top(values, scale) for name, values in maps.items()}
     for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
         own = "" if shared else "\n" + say_scale(values, tops[title])
-        plot_overlay(picture, values, ax=ax, title=title + own, vmax=tops[title], scale=scale)
+        look: dict[str, Any] = {"vmax": tops[title], "scale": scale, "extent": extent}
+        plot_overlay(picture, values, ax=ax, title=title + own, **look)
     over = any((values > tops[title]).any() for title, values in maps.items())
     if shared:
         colour_bar(panels, top, fill(unit, width=28), above=over, aspect=30)

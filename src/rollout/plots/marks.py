@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from rollout.maths.dominance import above
+from rollout.maths.token_layout import Extent
 
 ABOVE = "#66ff66"  # no colour of inferno, nor of the outlines of traced patches
 OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
@@ -21,6 +22,7 @@ def mark_patch(
     *,
     colour: str = ABOVE,
     words: str = "",
+    extent: Extent | None = None,
 ) -> None:
     """Outline one patch of a picture.
 
@@ -29,10 +31,12 @@ def mark_patch(
         grid_size: (rows, columns).
         size: (height, width) of the picture in pixels.
         words: written beside it, on the side where there is room.
+        extent: the pixels that the grid covers; None is all of them.
     """
-    (row, column), (rows, columns), (height, width) = patch, grid_size, size
-    tall, wide = height / rows, width / columns
-    left, top = column * wide - 0.5, row * tall - 0.5
+    (row, column), (rows, columns) = patch, grid_size
+    begin, side, end, far = extent or (0, 0, *size)
+    tall, wide = (end - begin) / rows, (far - side) / columns
+    left, top = side + column * wide - 0.5, begin + row * tall - 0.5
     look: dict[str, Any] = {
         "fill": False,
         "edgecolor": colour,
@@ -55,13 +59,17 @@ def mark_patch(
 
 
 def mark_above(
-    ax: Axes, saliency_map: np.ndarray, top: float, size: tuple[int, int]
+    ax: Axes,
+    saliency_map: np.ndarray,
+    top: float,
+    size: tuple[int, int],
+    extent: Extent | None = None,
 ) -> list[tuple[int, int]]:
     """Outline the patches that a scale leaves out, the highest with its value; returns them."""
     patches = above(np.abs(saliency_map), top)
     for place, (row, column) in enumerate(patches):
         words = "" if place else f"{saliency_map[row, column]:.2g}"
-        mark_patch(ax, (row, column), saliency_map.shape, size, words=words)
+        mark_patch(ax, (row, column), saliency_map.shape, size, words=words, extent=extent)
     return patches
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.maths.token_layout import Extent
 from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
 from rollout.plots.maps import plot_overlay, plot_picture, say_scale
 from rollout.settings import METHODS
@@ -44,6 +45,7 @@ def plot_sweep_grid(
     shared: Literal["figure", "row", "panel"] = "row",
     size: float = 1.75,
     scale: Scale = "auto",
+    extent: Extent | None = None,
 ) -> Figure:
     """Maps in rows and columns of what two columns of a sweep say.
 
@@ -58,6 +60,7 @@ def plot_sweep_grid(
             map by itself, and writes over it what is brightest.
         size: of a panel, in inches.
         scale: where scales end, as for `plot_overlay`.
+        extent: the pixels that the maps cover, as `Explanation.extent`.
     """
     names, across = cells[rows].unique().tolist(), cells[columns].unique().tolist()
     unit = METHODS[cells["method"].iloc[0]].unit if unit is None else unit
@@ -76,7 +79,8 @@ def plot_sweep_grid(
             plot_picture(beside[name], ax=panels[0])
         for ax, (value, saliency_map) in zip(panels[own:], row.items(), strict=False):
             high = scale_top(saliency_map, scale) if end is None else end
-            plot_overlay(beside[name], saliency_map, ax=ax, vmax=high, scale=scale)
+            look: dict[str, Any] = {"vmax": high, "scale": scale, "extent": extent}
+            plot_overlay(beside[name], saliency_map, ax=ax, **look)
             clipped = clipped or bool((saliency_map > high).any())
             words = [say(columns, value)] if name == names[0] else []
             words += [say_scale(saliency_map, high)] if shared == "panel" else []
@@ -91,8 +95,8 @@ def plot_sweep_grid(
         panels[0].set(xticks=[], yticks=[], ylabel=say(rows, name))
         panels[0].spines[:].set_visible(False)
     if shared == "panel":
-        look: dict[str, Any] = {"small": True, "aspect": 14 * lines[0], "pad": 0.01}
-        own_scales_bar(axes, fill(unit, 28), above=clipped, **look)
+        place = {"small": True, "aspect": 14 * lines[0], "pad": 0.01}
+        own_scales_bar(axes, fill(unit, 28), above=clipped, **place)
     return figure
 
 

@@ -98,18 +98,29 @@ function colourMap(frame, index, scratch) {
   scratch.getContext("2d").putImageData(image, 0, 0);
 }
 
+// Where the map lies in a panel: the grid may leave a margin of the image out, or reach beyond it.
+function mapBox(frame, box) {
+  const [top, left, bottom, right] = frame.extent;
+  return { x: box.x + left * box.width, y: box.y + top * box.height,
+    width: (right - left) * box.width, height: (bottom - top) * box.height };
+}
+
 function paintPanel(pen, frame, index, box, grey, scratch) {
   const panel = frame.panels[index];
   colourMap(frame, index, scratch);
   if (panel.over) pen.drawImage(grey, box.x, box.y, box.width, box.height);
   pen.imageSmoothingEnabled = panel.over;  // alone, a patch is a patch
-  pen.drawImage(scratch, box.x, box.y, box.width, box.height);
+  const { x, y, width, height } = mapBox(frame, box);
+  pen.save(); pen.beginPath(); pen.rect(box.x, box.y, box.width, box.height); pen.clip();
+  if (!panel.over) { pen.fillStyle = "#808080"; pen.fillRect(box.x, box.y, box.width, box.height); }
+  pen.drawImage(scratch, x, y, width, height);
+  pen.restore();
   pen.imageSmoothingEnabled = true;
 }
 
 function outline(pen, frame, box, patch, colour) {
-  const width = box.width / frame.columns, height = box.height / frame.rows;
-  const place = [box.x + patch[1] * width, box.y + patch[0] * height, width, height];
+  const map = mapBox(frame, box), width = map.width / frame.columns, height = map.height / frame.rows;
+  const place = [map.x + patch[1] * width, map.y + patch[0] * height, width, height];
   pen.lineWidth = 3; pen.strokeStyle = "#000"; pen.strokeRect(...place);
   pen.lineWidth = 1.5; pen.strokeStyle = colour; pen.strokeRect(...place);
 }
@@ -121,9 +132,9 @@ function markAbove(pen, frame, index, box, withValue) {
   patches.forEach(patch => outline(pen, frame, box, patch, ABOVE));
   if (!patches.length || !withValue) return;
   const patch = patches.reduce((one, other) => Math.abs(value(other)) > Math.abs(value(one)) ? other : one);
-  const wide = box.width / frame.columns, right = patch[1] < frame.columns / 2;
-  const x = box.x + patch[1] * wide + (right ? 1.3 * wide : -0.3 * wide);
-  const y = box.y + (patch[0] + 0.5) * box.height / frame.rows;
+  const map = mapBox(frame, box), wide = map.width / frame.columns, right = patch[1] < frame.columns / 2;
+  const x = map.x + patch[1] * wide + (right ? 1.3 * wide : -0.3 * wide);
+  const y = map.y + (patch[0] + 0.5) * map.height / frame.rows;
   pen.font = "12px sans-serif"; pen.textBaseline = "middle"; pen.textAlign = right ? "left" : "right";
   pen.lineWidth = 3; pen.strokeStyle = "#000"; pen.strokeText(short(value(patch)), x, y);
   pen.fillStyle = ABOVE; pen.fillText(short(value(patch)), x, y);
@@ -249,9 +260,11 @@ function render({ model, el }) {
     const panel = places.boxes.findIndex(box =>
       x >= box.x && x < box.x + box.width && y >= box.y && y < box.y + box.height);
     if (panel < 0) return null;
-    const box = places.boxes[panel];
-    return { panel, patch: [Math.floor((y - box.y) / box.height * frame.rows),
-      Math.floor((x - box.x) / box.width * frame.columns)] };
+    const map = mapBox(frame, places.boxes[panel]);
+    const row = Math.floor((y - map.y) / map.height * frame.rows);
+    const column = Math.floor((x - map.x) / map.width * frame.columns);
+    const inside = row >= 0 && column >= 0 && row < frame.rows && column < frame.columns;
+    return inside ? { panel, patch: [row, column] } : null;
   }
 
   function report(kind, at) {

@@ -17,6 +17,7 @@ from PIL import Image
 from rollout.explorer.browser.scripts import script, style
 from rollout.explorer.figure import colour_table
 from rollout.explorer.frame import Frame, Panel
+from rollout.maths.placement import shares
 
 
 def as_png(picture: np.ndarray) -> bytes:
@@ -61,6 +62,7 @@ class MapCanvas(anywidget.AnyWidget):
     follow = traitlets.Bool(True).tag(sync=True)
     largest = traitlets.Int(400).tag(sync=True)  # side of a panel, in pixels
     pointer = traitlets.Dict().tag(sync=True, echo_update=False)
+    _size = (1, 1)  # of the image, (height, width)
 
     def show(self, frame: Frame) -> None:
         """Paint a frame; one message."""
@@ -75,6 +77,7 @@ class MapCanvas(anywidget.AnyWidget):
                 "columns": columns,
                 "across": frame.across,
                 "patch": frame.patch,
+                "extent": shares(frame.extent, self._size),
                 "shared": frame.shared,
                 "tracedUnit": frame.traced_unit,
                 "rowLabels": frame.row_labels,
@@ -83,7 +86,8 @@ class MapCanvas(anywidget.AnyWidget):
             }
 
     def show_picture(self, picture: np.ndarray) -> None:
-        """The image under the maps, (height, width, 3) in [0, 1]."""
+        """The image under the frames that follow, (height, width, 3) in [0, 1]."""
+        self._size = picture.shape[0], picture.shape[1]
         self.picture = as_png(picture)
 
     def show_traces(self, traces: Sequence[np.ndarray]) -> None:
