@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentError, Namespace
 from pathlib import Path
 
-from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from rollout.collection.notebooks import FAILURES, check_runs, failed_copy, run_notebook
@@ -36,8 +35,6 @@ def run_notebooks(arguments: Namespace) -> int:
 def _reason(error: Exception) -> str:
     if isinstance(error, DeadKernelError):
         return "the kernel died, as it does without memory or where a library crashes"
-    if isinstance(error, NoSuchKernel):
-        return f"there is no kernel {error.name!r} here"
     return " ".join(f"{getattr(error, 'ename', '')}: {getattr(error, 'evalue', error)}".split())
 
 
@@ -49,9 +46,8 @@ def _sum_up(written: list[Path], failed: dict[Path, str], out: str) -> None:
     if failed:
         print("\nFailed:", file=sys.stderr)
     for notebook, reason in failed.items():
-        copy = failed_copy(notebook, out)
-        see = f"; see {os.path.relpath(copy)}" if copy.exists() else ""
-        print(f"  {notebook}: {reason}{see}", file=sys.stderr)
+        copy = os.path.relpath(failed_copy(notebook, out))
+        print(f"  {notebook}: {reason}; see {copy}", file=sys.stderr)
 
 
 def read_parameters(given: list[list[str]]) -> dict[str, object]:

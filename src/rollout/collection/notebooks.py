@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillException, PapermillExecutionError
@@ -21,7 +21,7 @@ from rollout.files import whole_file
 # Local kernels over TCP are what there is; without this they warn on every start.
 QUIET_KERNEL = Config({"KernelManager": {"transport_encryption": "auto"}})
 
-FAILURES = (PapermillExecutionError, DeadKernelError, NoSuchKernel)  # of a notebook, once it runs
+FAILURES = (PapermillExecutionError, DeadKernelError)  # of a notebook, once it runs
 
 
 def run_notebook(
@@ -41,7 +41,7 @@ def run_notebook(
     Raises:
         FileNotFoundError, ValueError: as `check_runs`, before anything runs.
         PapermillExecutionError: a cell failed.
-        DeadKernelError, NoSuchKernel: the kernel's process ended, or there is no such kernel.
+        DeadKernelError: the kernel's process ended.
     """
     notebook, out, parameters = Path(notebook), Path(out).resolve(), dict(parameters or {})
     check_runs([notebook], out, parameters)
@@ -64,8 +64,7 @@ def run_notebook(
                 progress_bar={"desc": notebook.stem, "unit": "cell"},
             )
         except FAILURES:
-            if partial.stat().st_size:
-                os.replace(partial, failed)
+            os.replace(partial, failed)
             raise
     written = [file for file in folder.rglob("*") if file.stat().st_mtime >= started - 1]
     return [executed, *sorted(file for file in written if file.is_file())]
@@ -83,7 +82,7 @@ def check_runs(
 
     Raises:
         FileNotFoundError: a notebook is not there.
-        ValueError: a file is no notebook; a parameter is not in its parameters cell; two notebooks
+        ValueError: a file is no notebook, or there is no such kernel; a parameter is not in its parameters cell; two notebooks
             have one name; `out` holds the same notebook, run with other parameters.
     """
     seen: dict[str, Path] = {}
@@ -103,7 +102,10 @@ def check_runs(
 def _known_parameters(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no notebook {path}")
-    _read(path)
+    kernel = _read(path).metadata.get("kernelspec", {}).get("name")
+    kernels = KernelSpecManager().find_kernel_specs()
+    if kernel is not None and kernel not in kernels:
+        raise ValueError(f"{path} needs the kernel {kernel!r}, and here are {', '.join(kernels)}")
     try:
         return papermill.inspect_notebook(path)
     except PapermillException as error:
