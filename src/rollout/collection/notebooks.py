@@ -82,8 +82,9 @@ def check_runs(
 
     Raises:
         FileNotFoundError: a notebook is not there.
-        ValueError: a file is no notebook, or there is no such kernel; a parameter is not in its parameters cell; two notebooks
-            have one name; `out` holds the same notebook, run with other parameters.
+        ValueError: a file is no notebook, or its kernel is not here; a parameter is not in its
+            parameters cell; two notebooks have one name; `out` holds the same notebook, run with
+            other parameters.
     """
     seen: dict[str, Path] = {}
     for path in map(Path, notebooks):
