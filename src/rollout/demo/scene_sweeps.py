@@ -8,20 +8,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rollout.demo.samples import answer_key, load_masks, object_coverage, sample_path
+from rollout.demo.samples import answer_key, load_masks, object_coverage, sample_path, scene_names
 from rollout.explanations.recording import Recording, record_model
 from rollout.explanations.sweep import sweep
 from rollout.maths.metrics import mass_on_object, match_entropy
 from rollout.models.model import Model
 
 
-def record_scenes(model: Model, scenes: Sequence[str]) -> dict[str, Recording]:
-    """Recordings of samples by their names, for several sweeps of the same scenes."""
-    return {scene: record_model(model, sample_path(scene)) for scene in scenes}
+def record_scenes(
+    model: Model, scenes: Sequence[str] | None = None, *, gradients: bool = True
+) -> dict[str, Recording]:
+    """Recordings of samples by their names, for several sweeps of the same scenes.
+
+    Args:
+        scenes: names of samples, or files; None is every scene that has masks.
+        gradients: as for `record_model`.
+    """
+    names = scene_names() if scenes is None else scenes
+    return {scene: record_model(model, sample_path(scene), gradients=gradients) for scene in names}
 
 
 def sweep_scenes(
-    model: Model, scenes: Sequence[str] | Mapping[str, Recording], **axes: Any
+    model: Model, scenes: Sequence[str] | Mapping[str, Recording] | None = None, **axes: Any
 ) -> pd.DataFrame:
     """The sweeps of several scenes, one below the other; each object is the target once.
 
@@ -29,7 +37,8 @@ def sweep_scenes(
     is that of all objects.
 
     Args:
-        scenes: names of samples that have masks, or what `record_scenes` made of them.
+        scenes: names of samples that have masks, or what `record_scenes` made of them; None is
+            every sample that has.
         axes: arguments for `sweep`, without targets and coverage.
 
     Returns:
@@ -39,7 +48,7 @@ def sweep_scenes(
         map has more than that, it owes to something else than contrast.
     """
     tables = []
-    for scene in scenes:
+    for scene in scene_names() if scenes is None else scenes:
         given = scenes[scene] if isinstance(scenes, Mapping) else None
         recording = record_model(model, sample_path(scene)) if given is None else given
         tables.append(_sweep_scene(recording, scene, axes))

@@ -1,6 +1,7 @@
 """The same Vision Transformer in three libraries: timm's weights under the others' names."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torchvision
 from timm.models import VisionTransformer
@@ -42,7 +43,6 @@ def torchvision_twin(network: VisionTransformer) -> nn.Module:
     twin = torchvision.models.VisionTransformer(
         size, patch, len(network.blocks), heads, width, hidden, num_classes=classes
     )
-    # timm adds 1e-6 to the variance, as torchvision does.
     twin.load_state_dict(_renamed(network.state_dict(), _TORCHVISION))
     return twin
 
@@ -52,6 +52,7 @@ def hugging_face_twin(network: VisionTransformer, labels: Sequence[str]) -> nn.M
     import transformers  # not needed by anything else here
 
     width, heads, hidden = _sizes(network)
+    norm: Any = network.norm
     config = transformers.ViTConfig(
         image_size=network.patch_embed.img_size[0],
         patch_size=network.patch_embed.patch_size[0],
@@ -59,7 +60,7 @@ def hugging_face_twin(network: VisionTransformer, labels: Sequence[str]) -> nn.M
         num_hidden_layers=len(network.blocks),
         num_attention_heads=heads,
         intermediate_size=hidden,
-        layer_norm_eps=network.norm.eps,
+        layer_norm_eps=norm.eps,
         id2label=dict(enumerate(labels)),
     )
     twin = transformers.ViTForImageClassification(config)
@@ -69,7 +70,7 @@ def hugging_face_twin(network: VisionTransformer, labels: Sequence[str]) -> nn.M
 
 def _sizes(network: VisionTransformer) -> tuple[int, int, int]:
     """Width, heads, and the width inside the blocks' perceptrons."""
-    block = network.blocks[0]
+    block: Any = network.blocks[0]
     return network.embed_dim, block.attn.num_heads, block.mlp.fc1.out_features
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
 from rollout.demo.samples import load_masks, mask_as_seen, sample_names, sample_path
 from rollout.explanations.recording import record_model

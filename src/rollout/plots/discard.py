@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rollout.plots.figure import new_figure
+from rollout.plots.sweeps import plot_curve, say
 
 
 def plot_losses(losses: pd.DataFrame, row_sums: Mapping[str, np.ndarray]) -> Figure:
@@ -26,4 +27,20 @@ def plot_losses(losses: pd.DataFrame, row_sums: Mapping[str, np.ndarray]) -> Fig
     right.set(xlabel="rows of all blocks, largest first", ylabel="sum of the row")
     right.set(yscale="log", ylim=(1e-6, 5))
     right.legend(frameon=False)
+    return figure
+
+
+def plot_contrast(table: pd.DataFrame) -> Figure:
+    """Mass on the target against the ratio, and of the control that has contrast alone (dotted).
+
+    Args:
+        table: of `sweep_scenes`; a panel for each method in it.
+    """
+    methods = table["method"].unique()
+    figure, (axes,) = new_figure(1, len(methods), width=4.5 * len(methods), height=3.2)
+    for ax, method in zip(axes, methods, strict=True):
+        cells = table[table["method"] == method]
+        plot_curve(cells, "target_mass", control="contrast_mass", ax=ax)
+        ax.set_title(say("method", method))
+    axes[0].legend(frameon=False, fontsize="small")
     return figure

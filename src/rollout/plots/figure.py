@@ -1,6 +1,6 @@
 """What all pictures share: figures, the one colour bar, bytes of a PNG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -77,23 +77,6 @@ def new_figure(
     )
     plt.close(figure)
     return figure, axes
-
-
-def keep_in(folder: str | Path) -> Callable[[Figure, str], Figure]:
-    """Make a folder, and a function that saves figures there: `keep(figure, "name.png")`.
-
-    Returns:
-        A function that gives the figure back, so that it can be a cell's last line.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def keep(figure: Figure, name: str) -> Figure:
-        with whole_file(folder / name) as partial:
-            figure.savefig(partial, dpi=100)
-        return figure
-
-    return keep
 
 
 def save_picture(picture: np.ndarray, path: str | Path) -> Path:
