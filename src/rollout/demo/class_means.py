@@ -23,10 +23,12 @@ def with_class_means(model: Model, *, scenes: int = 10) -> Model:
 
     Args:
         model: one without a classifier, whose network returns (batch, features).
-        scenes: how many of each class are averaged.
+        scenes: how many of each class are averaged, two or more.
     """
     if model.num_classes:
         raise ValueError(f"{model.name} has a classifier, of {model.num_classes} classes")
+    if scenes < 2:
+        raise ValueError(f"scenes must be at least 2, to see how far they spread; got {scenes}")
     features = torch.stack([_features(model, name, scenes) for name in CLASSES])
     means = features.mean(dim=1)  # (classes, scenes, features) -> (classes, features)
     spread = (features - means[:, None]).square().sum(dim=2).mean()
