@@ -265,7 +265,8 @@ def test_a_label_of_two_classes_is_no_riddle(model):
     twice = replace(model, labels=tuple(labels))
     with pytest.raises(ValueError, match="'crane' names several classes"):
         twice.class_index("crane")
-    table = sweep_scenes(twice, ["scene_cat_dog"], discard_ratios=[0.0])
+    axes = {"head_fusions": ["mean", "max"], "discard_ratios": [0.0]}
+    table = sweep_scenes(twice, ["scene_cat_dog"], **axes)
     assert set(table["target"]) == {predicted} and set(table["label"]) == {"crane"}
     assert table["target_mass"].notna().all()
 
