@@ -52,7 +52,7 @@ def test_it_asks_one_question_and_ends_with_what_was_seen(path):
 def test_its_cells_are_short(path):
     cells = code_cells(read(path))
     assert 10 <= len(cells) <= 30
-    assert statistics.median(lengths(cells)) <= 6
+    assert statistics.median(lengths(cells)) <= 8
     assert max(lengths(cells)) <= 20
 
 
