@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 from draw_samples import SCENE_SEEDS, draw_samples
+from helpers import small_vit
 from PIL import Image
+from torchvision import transforms
 
+from rollout import wrap_model
 from rollout.demo import scenes
-from rollout.demo.samples import load_coverage, load_masks, sample_names, sample_path
+from rollout.demo.samples import (
+    answer_key,
+    load_coverage,
+    load_masks,
+    object_coverage,
+    sample_names,
+    sample_path,
+    scene_names,
+)
 from rollout.demo.scenes import CLASSES, GLYPHS, SceneDataset, draw_scene, sprites
 
 
@@ -97,3 +108,38 @@ def test_samples_are_found_by_name_and_photographs_have_no_key():
     assert load_masks("photo_cat") == {}
     with pytest.raises(FileNotFoundError, match="no file nothing, and the samples are .*photo_cat"):
         sample_path("nothing")
+
+
+def test_scenes_are_the_samples_with_masks():
+    assert scene_names() == [name for name in sample_names() if load_masks(name)]
+    assert scene_names() == sorted(f"scene_{name}" for name in SCENE_SEEDS)
+
+
+def cropping(width):
+    """A model that squashes to 64 x 64 and sees the middle of it, 32 x `width` pixels."""
+    steps = [transforms.Resize((64, 64)), transforms.CenterCrop((32, width)), transforms.ToTensor()]
+    return wrap_model(small_vit(img_size=(32, width)), transform=transforms.Compose(steps))
+
+
+@pytest.mark.parametrize("width", [48, 64])
+def test_the_answer_key_is_cropped_as_the_image_is(width):
+    model = cropping(width)
+    key = answer_key(model, "scene_cat_dog")
+    for label, mask in load_masks("scene_cat_dog").items():
+        side = (224 * (64 - width) // 2) // 64
+        seen = mask[56:168, side : 224 - side]  # the same part of the original
+        assert (label in key) == seen.any()
+        if seen.any():
+            assert key[label].shape == (1, 4, width // 8)
+            assert key[label].mean().item() == pytest.approx(seen.mean(), rel=0.05)
+
+
+def test_what_the_crop_leaves_out_is_in_no_key():
+    masks, model = load_masks("scene_car_house"), cropping(48)
+    far = [transforms.Resize((320, 320)), transforms.CenterCrop((32, 48)), transforms.ToTensor()]
+    narrow = wrap_model(small_vit(), transform=transforms.Compose(far))
+    assert set(answer_key(model, "scene_car_house")) == set(masks)
+    assert set(answer_key(narrow, "scene_car_house")) < set(masks)
+    whole = sum(answer_key(model, "scene_car_house").values())
+    torch.testing.assert_close(object_coverage(model, "scene_car_house"), whole)
+    assert object_coverage(narrow, "photo_cat", (2, 3)).tolist() == [[[0.0] * 3] * 2]

@@ -21,7 +21,7 @@ from torch.testing import assert_close
 from torchvision import transforms
 
 from rollout import attention_rollout, explain, gradient_rollout, load_model, sweep, wrap_model
-from rollout.demo.samples import load_coverage, sample_path
+from rollout.demo.samples import load_coverage, object_coverage, sample_path
 from rollout.demo.scene_sweeps import sweep_scenes
 from rollout.explanations.recording import record_model
 from rollout.maths import block_sequence as sequences
@@ -248,7 +248,7 @@ def test_a_model_without_the_scenes_classes_is_asked_for_all_objects(model):
     strange = replace(model, labels=tuple("abcdefg"))
     axes = {"methods": ["attention_rollout"], "discard_ratios": [0.5]}
     table = sweep_scenes(strange, ["scene_cat_dog"], **axes)
-    objects = sum(load_coverage("scene_cat_dog", (4, 6)).values())
+    objects = object_coverage(strange, "scene_cat_dog")
     assert table["label"].unique() == [strange.label(int(table["target"][0]))]
     assert table["area"].to_numpy() == pytest.approx(objects.mean().item())
     for cell in table.itertuples():
@@ -256,6 +256,19 @@ def test_a_model_without_the_scenes_classes_is_asked_for_all_objects(model):
         assert cell.target_mass == pytest.approx(mass_on_object(found, objects).item(), rel=1e-5)
     with pytest.raises(ValueError, match="photo_cat has no masks"):
         sweep_scenes(model, ["photo_cat"])
+
+
+def test_a_label_of_two_classes_is_no_riddle(model):
+    predicted = int(model.network(model.images(sample_path("scene_cat_dog"))).argmax())
+    labels = ["other"] * 7
+    labels[predicted] = labels[predicted - 1] = "crane"
+    twice = replace(model, labels=tuple(labels))
+    with pytest.raises(ValueError, match="'crane' names several classes"):
+        twice.class_index("crane")
+    axes = {"head_fusions": ["mean", "max"], "discard_ratios": [0.0]}
+    table = sweep_scenes(twice, ["scene_cat_dog"], **axes)
+    assert set(table["target"]) == {predicted} and set(table["label"]) == {"crane"}
+    assert table["target_mass"].notna().all()
 
 
 @pytest.mark.slow

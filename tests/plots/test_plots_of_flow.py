@@ -8,7 +8,7 @@ from rollout.maths.flow import CUTS, attention_flow
 from rollout.maths.fusion import transition
 from rollout.plots.figure import new_figure
 from rollout.plots.flow import plot_cut_map, plot_cut_shares, plot_network, plot_points
-from rollout.plots.sweeps import plot_share_grid
+from rollout.plots.shares import plot_share_grid
 
 
 def random_attention(blocks, tokens):

@@ -10,12 +10,18 @@ from torch import Tensor
 from rollout.demo.scenes import CLASSES
 from rollout.files import SAMPLES, as_path, check_shipped, find_sample
 from rollout.maths.metrics import patch_coverage
+from rollout.models.model import Model
 
 
 def sample_names() -> list[str]:
     """Names that `sample_path` knows, scenes first."""
     files = sorted(SAMPLES.glob("scene_*.png")) + sorted(SAMPLES.glob("photo_*.jpg"))
     return [file.stem for file in files if not file.stem.endswith("_mask")]
+
+
+def scene_names() -> list[str]:
+    """Names of the samples that come with an answer key: scenes with masks."""
+    return [name for name in sample_names() if _mask_file(sample_path(name)).is_file()]
 
 
 def sample_path(name: str | Path) -> Path:
@@ -33,15 +39,53 @@ def sample_path(name: str | Path) -> Path:
 
 def load_masks(name: str | Path) -> dict[str, np.ndarray]:
     """The answer key of a scene: class name to (height, width) bool mask; {} for a photograph."""
-    path = sample_path(name)
-    key = path.with_name(f"{path.stem}_mask.png")
+    key = _mask_file(sample_path(name))
     if not key.is_file():
         return {}
     numbers = np.asarray(Image.open(check_shipped(key)))
     return {CLASSES[number - 1]: numbers == number for number in np.unique(numbers) if number}
 
 
+def _mask_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_mask.png")
+
+
 def load_coverage(name: str | Path, grid_size: tuple[int, int]) -> dict[str, Tensor]:
     """The answer key on the patch grid: class name to share of each patch, (1, rows, columns)."""
     masks = {label: torch.from_numpy(mask)[None] for label, mask in load_masks(name).items()}
     return {label: patch_coverage(mask, grid_size) for label, mask in masks.items()}
+
+
+def answer_key(
+    model: Model, name: str | Path, grid_size: tuple[int, int] | None = None
+) -> dict[str, Tensor]:
+    """`load_coverage` of what the model sees of a scene: cropped and resized as its images are.
+
+    Args:
+        grid_size: by default that of the model's layout.
+
+    Returns:
+        Class name to share of each patch, (1, rows, columns), of each object of which a part is
+        seen; {} for a photograph.
+    """
+    grid_size = grid_size or model.layout.grid_size
+    seen = {label: mask_as_seen(model, mask) > 0.5 for label, mask in load_masks(name).items()}
+    return {label: patch_coverage(mask, grid_size) for label, mask in seen.items() if mask.any()}
+
+
+def object_coverage(
+    model: Model, name: str | Path, grid_size: tuple[int, int] | None = None
+) -> Tensor:
+    """Share of each patch that any object of a scene covers, (1, rows, columns)."""
+    blank = torch.zeros(1, *(grid_size or model.layout.grid_size))
+    return sum(answer_key(model, name, grid_size).values(), start=blank)
+
+
+def mask_as_seen(model: Model, mask: np.ndarray) -> Tensor:
+    """A mask (height, width) cropped and resized as the model does it with images.
+
+    Returns:
+        (1, height, width) in [0, 1], of the size that the network takes.
+    """
+    white = Image.fromarray(np.uint8(255 * mask)).convert("RGB")
+    return model.pictures(model.images(white)).mean(dim=-1)

@@ -8,20 +8,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rollout.demo.samples import load_coverage, sample_path
+from rollout.demo.samples import answer_key, load_masks, object_coverage, sample_path, scene_names
 from rollout.explanations.recording import Recording, record_model
 from rollout.explanations.sweep import sweep
 from rollout.maths.metrics import mass_on_object, match_entropy
 from rollout.models.model import Model
 
 
-def record_scenes(model: Model, scenes: Sequence[str]) -> dict[str, Recording]:
-    """Recordings of samples by their names, for several sweeps of the same scenes."""
-    return {scene: record_model(model, sample_path(scene)) for scene in scenes}
+def record_scenes(
+    model: Model, scenes: Sequence[str] | None = None, *, gradients: bool = True
+) -> dict[str, Recording]:
+    """Recordings of samples by their names, for several sweeps of the same scenes.
+
+    Args:
+        scenes: names of samples, or files; None is every scene that has masks.
+        gradients: as for `record_model`.
+    """
+    names = scene_names() if scenes is None else scenes
+    return {scene: record_model(model, sample_path(scene), gradients=gradients) for scene in names}
 
 
 def sweep_scenes(
-    model: Model, scenes: Sequence[str] | Mapping[str, Recording], **axes: Any
+    model: Model, scenes: Sequence[str] | Mapping[str, Recording] | None = None, **axes: Any
 ) -> pd.DataFrame:
     """The sweeps of several scenes, one below the other; each object is the target once.
 
@@ -29,7 +37,8 @@ def sweep_scenes(
     is that of all objects.
 
     Args:
-        scenes: names of samples that have masks, or what `record_scenes` made of them.
+        scenes: names of samples that have masks, or what `record_scenes` made of them; None is
+            every sample that has.
         axes: arguments for `sweep`, without targets and coverage.
 
     Returns:
@@ -39,7 +48,7 @@ def sweep_scenes(
         map has more than that, it owes to something else than contrast.
     """
     tables = []
-    for scene in scenes:
+    for scene in scene_names() if scenes is None else scenes:
         given = scenes[scene] if isinstance(scenes, Mapping) else None
         recording = record_model(model, sample_path(scene)) if given is None else given
         tables.append(_sweep_scene(recording, scene, axes))
@@ -47,8 +56,7 @@ def sweep_scenes(
 
 
 def _sweep_scene(recording: Recording, scene: str, axes: Mapping[str, Any]) -> pd.DataFrame:
-    key = _answer_key(recording, scene)
-    model, targets = recording.model, list(key)
+    model, targets, key = recording.model, *_targets(recording, scene)
     table = sweep(model, recording, targets=targets, coverage=key, **axes)
     whole = table[table["discard_ratio"] == 0]
     if whole.empty:
@@ -60,16 +68,22 @@ def _sweep_scene(recording: Recording, scene: str, axes: Mapping[str, Any]) -> p
     )
 
 
-def _answer_key(recording: Recording, scene: str) -> dict[str, Tensor]:
-    """Target to the share of each patch that it covers, (1, rows, columns)."""
-    model, key = recording.model, load_coverage(scene, recording.layout.grid_size)
-    if not key:
-        raise ValueError(f"{scene} has no masks to hold a map against; give scenes that have")
+def _targets(recording: Recording, scene: str) -> tuple[list[int], dict[str, Tensor]]:
+    """Class indices, and the name of each to the share of each patch that it covers.
+
+    A name alone would not do: two classes of ImageNet are called "crane".
+    """
+    model, grid_size = recording.model, recording.layout.grid_size
     if recording.predicted is None:
         raise ValueError(f"{model.name} has no classifier, so a scene's objects are no targets")
-    known = {label: mask for label, mask in key.items() if label in (model.labels or ())}
-    objects = torch.stack(list(key.values())).sum(dim=0)
-    return known or {model.label(int(recording.predicted)): objects}
+    if not load_masks(scene):
+        raise ValueError(f"{scene} has no masks to hold a map against; give scenes that have")
+    key, labels = answer_key(model, scene, grid_size), model.labels or ()
+    known = {label: mask for label, mask in key.items() if label in labels}
+    if known:
+        return [labels.index(label) for label in known], known
+    predicted = int(recording.predicted)
+    return [predicted], {model.label(predicted): object_coverage(model, scene, grid_size)}
 
 
 def _contrast_mass(table: pd.DataFrame, whole: pd.DataFrame, key: Mapping[str, Tensor]) -> Tensor:

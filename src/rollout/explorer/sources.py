@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from rollout.demo.samples import load_masks, sample_names, sample_path
+from rollout.demo.samples import load_masks, mask_as_seen, sample_names, sample_path
 from rollout.explanations.recording import record_model
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
@@ -127,15 +125,9 @@ def open_session(
     if len(recording.images) != 1:
         raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
     grid_size, extent = recording.layout.grid_size, recording.layout.extent
-    seen = {label: _as_seen(model, mask) for label, mask in (masks or {}).items()}
+    seen = {label: mask_as_seen(model, mask) for label, mask in (masks or {}).items()}
     coverage = {
         label: patch_coverage(under_grid(mask, extent), grid_size)[0]
         for label, mask in seen.items()
     }
     return Session(recording, coverage=coverage)
-
-
-def _as_seen(model: Model, mask: np.ndarray) -> Tensor:
-    """A mask cropped and resized as the model does it with images: (1, height, width) in [0, 1]."""
-    white = Image.fromarray(np.uint8(255 * mask)).convert("RGB")
-    return model.pictures(model.images(white)).mean(dim=-1)

@@ -141,6 +141,24 @@ def say_scale(saliency_map: np.ndarray, top: float) -> str:
     return f"brightest: {saliency_map.max():.2g}"
 
 
+def plot_overlays(
+    picture: np.ndarray, panels: Mapping[str, tuple[np.ndarray, str]], *, columns: int = 3
+) -> Figure:
+    """Overlays of one image, each with its own scale, bar and unit, in rows of `columns`.
+
+    Args:
+        picture: (height, width, 3) in [0, 1].
+        panels: title to a map (rows, columns) and what its values mean.
+    """
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(rows, columns, width=3.6 * columns, height=3.1 * rows)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (title, (values, unit)) in zip(axes.flat, panels.items(), strict=False):
+        plot_overlay(picture, values, ax=ax, title=title, unit=unit)
+    return figure
+
+
 def plot_scenes(scenes: Sequence[Outlined], *, columns: int = 5) -> Figure:
     """Scenes with the classes they hold, each object outlined by its mask."""
     rows = -(-len(scenes) // columns)

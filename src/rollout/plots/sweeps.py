@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rollout.maths.dominance import Scale, scale_top, shared_top
 from rollout.maths.token_layout import Extent
-from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
+from rollout.plots.figure import colour_bar, new_figure, own_scales_bar
 from rollout.plots.maps import plot_overlay, plot_picture, say_scale
 from rollout.settings import METHODS
 
@@ -209,7 +209,8 @@ def plot_bars(table: pd.DataFrame, *, measures: Sequence[str]) -> Figure:
         ax.set(ylim=(0, 1.04), ylabel=MEASURES[measure])
         if measure == "target_mass" and "area" in table:
             ax.axhline(table["area"].mean(), color="0.4", linestyle="-.", label="a blind map")
-    axes[0].legend(frameon=False, fontsize="small")
+    handles = axes[0].get_legend_handles_labels()
+    axes[-1].legend(*handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
@@ -225,22 +226,3 @@ def _apart(ratios: Sequence[float]) -> list[float]:
         if _place(ratio) - _place(chosen[-1]) >= room:
             chosen.append(ratio)
     return chosen
-
-
-def plot_share_grid(
-    shares: np.ndarray, rows: Sequence[object], columns: Sequence[object], *, ax: Axes, unit: str
-) -> Axes:
-    """A table of shares in colour, each with its number written into it.
-
-    Args:
-        shares: (rows, columns) in [0, 1].
-        unit: what a share counts, for the colour bar.
-    """
-    ax.imshow(shares, cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        colour = "black" if share > 0.6 else "white"
-        ax.text(column, row, f"{share:.0%}", color=colour, ha="center", va="center")
-    ax.set_xticks(range(len(columns)), [str(column) for column in columns])
-    ax.set_yticks(range(len(rows)), [str(row) for row in rows])
-    colour_bar(ax, 1.0, unit)
-    return ax

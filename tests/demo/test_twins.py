@@ -1,0 +1,26 @@
+"""The same weights in three libraries give the same logits."""
+
+import pytest
+import timm
+import torch
+from helpers import redraw
+from torch.testing import assert_close
+
+from rollout.demo.twins import hugging_face_twin, torchvision_twin
+
+
+@pytest.mark.parametrize("library", ["torchvision", "Hugging Face"])
+def test_a_twin_gives_the_same_logits(library):
+    network = timm.models.VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, mlp_ratio=3, num_classes=5
+    )
+    redraw(network).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        if library == "torchvision":
+            logits = torchvision_twin(network).eval()(images)
+        else:
+            twin = hugging_face_twin(network, "abcde").eval()
+            assert twin.config.id2label[2] == "c"
+            logits = twin(images).logits
+        assert_close(logits, network(images), rtol=1e-4, atol=1e-4)
