@@ -89,7 +89,7 @@ def test_its_parameters_are_one_cell(path):
     tagged = [c for c in code_cells(read(path)) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1 and "output_folder = " in tagged[0].source
     subject = {"model_name", "checkpoint", "image_size", "labels", "image_path", "target"}
-        needed = {"quality_scenes"} if path.stem in TRAINING else subject
+    needed = {"quality_scenes"} if path.stem in TRAINING else subject
     assert needed <= set(re.findall(r"^(\w+) = ", tagged[0].source, flags=re.M))
 
 

@@ -18,7 +18,7 @@ PROMPTS = """() => [...document.querySelectorAll(
 
 def with_parameters(path: Path, folder: Path) -> Path:
     """The notebook as it is; the training one with the few steps that a test has time for."""
-    if path.stem != TRAINING:
+    if path.stem not in TRAINING:
         return path
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", []))
