@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import rankdata
 from table import machine, markdown
 from tqdm import tqdm
 
@@ -21,6 +21,7 @@ from rollout.demo.scenes import Scene, SceneDataset
 from rollout.maths.dominance import attention_received
 from rollout.maths.metrics import (
     average_precision,
+    mean_interval,
     patch_coverage,
     relative_entropy,
 )
@@ -142,12 +143,10 @@ def row(name: str, precision: np.ndarray, chosen: int | np.ndarray) -> tuple[str
 
 def interval(values: np.ndarray, form: str) -> str:
     """The mean, with its 95 % interval where the values differ."""
-    if np.ptp(values) == 0:
-        return format(values.mean(), form)
-    found = bootstrap(
-        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return f"{values.mean():{form}} [{found.low:{form}}, {found.high:{form}}]"
+    mean, low, high = mean_interval(values)
+    if low == high:
+        return format(mean, form)
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def section(name: str, search: Measured, judged: Measured) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from rollout.demo.class_means import with_class_means
 from rollout.demo.samples import sample_path
 from rollout.explanations.explanation import Explanation
-from rollout.explanations.figure_file import Shown, write_figure, write_overlay
+from rollout.explanations.figure_file import Name, Shown, write_figure, write_overlay
 from rollout.explanations.recording import Recording
 from rollout.files import whole_file
 from rollout.models.load import load_model
@@ -70,7 +70,7 @@ class Keep:
         return self.path("readme") / name
 
     def figure_for_readme(
-        self, figure: "Figure", name: str, panels: Mapping[str, Shown], **source: str
+        self, figure: "Figure", name: str, panels: Mapping[str, Shown], **source: Name
     ) -> "Figure":
         """A figure and, as JSON, the maps in it; arguments as for `figure_file.write_figure`."""
         write_figure(figure, self.readme(name), panels, **source)

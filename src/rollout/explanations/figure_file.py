@@ -20,6 +20,7 @@ from rollout.settings import DEFAULTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Name = str | Mapping[str, str]
 Shown = Explanation | Mapping[str, Any]  # what a panel shows; the mapping is a row of `sweep`
 
 
@@ -33,15 +34,15 @@ _OF_A_ROW = ("method", "target", *_ALWAYS_SAID)
 
 
 def write_figure(
-    figure: "Figure", path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str
+    figure: "Figure", path: str | Path, panels: Mapping[str, Shown], *, model: Name, image: Name
 ) -> Path:
     """Save a figure as PNG.
 
     Args:
         path: of the picture; the data goes beside it, under the same name with .json.
         panels: title to what is shown there, one image each.
-        model: a name for `load_model`.
-        image: a name for `sample_path`.
+        model: a name for `load_model`, or one for each title.
+        image: a name for `sample_path`, or one for each title.
     """
     with whole_file(path) as partial:
         partial.write_bytes(figure_png(figure))
@@ -54,10 +55,10 @@ def write_overlay(explanation: Explanation, path: str | Path, *, model: str, ima
     return write_data(path, {explanation.title(): explanation}, model=model, image=image)
 
 
-def write_data(path: str | Path, panels: Mapping[str, Shown], *, model: str, image: str) -> Path:
+def write_data(path: str | Path, panels: Mapping[str, Shown], *, model: Name, image: Name) -> Path:
     """Write the data behind a picture that is there already; arguments as in `write_figure`."""
     entries = [
-        {"title": title, "model": model, "image": image, **_entry(shown)}
+        {"title": title, "model": _of(model, title), "image": _of(image, title), **_entry(shown)}
         for title, shown in panels.items()
     ]
     with whole_file(Path(path).with_suffix(".json")) as partial:
@@ -74,6 +75,10 @@ def read_figure(path: str | Path) -> list[dict[str, Any]]:
     """
     panels = json.loads(Path(path).with_suffix(".json").read_text())["panels"]
     return [{**panel, "map": np.loadtxt(panel["map"], ndmin=2)} for panel in panels]
+
+
+def _of(name: Name, title: str) -> str:
+    return name if isinstance(name, str) else name[title]
 
 
 def _entry(shown: Shown) -> dict[str, Any]:

@@ -134,6 +134,39 @@ def plot_maps(
     return figure
 
 
+def plot_map_rows(
+    rows: Sequence[tuple[str, np.ndarray, Mapping[str, np.ndarray]]],
+    *,
+    unit: str,
+    scale: Scale = "auto",
+    size: float = 2.7,
+) -> Figure:
+    """Several images, each in a row with its maps, every map on a scale of its own.
+
+    Args:
+        rows: what stands over the image, the image (height, width, 3) in [0, 1], and title to map
+            (rows, columns).
+        unit: what a map's values mean.
+        scale: where scales end, as for `plot_overlay`.
+        size: of a panel, in inches.
+    """
+    across = 1 + max(len(maps) for _, _, maps in rows)
+    width, height = size * across + 1.2, (size + 0.4) * len(rows)
+    figure, axes = new_figure(len(rows), across, width=width, height=height)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    above = False
+    for (name, picture, maps), panels in zip(rows, axes, strict=True):
+        plot_picture(picture, ax=panels[0], title=name)
+        for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
+            top = scale_top(values, scale)
+            above = above or bool((values > top).any())
+            lines = f"{title}\n{say_scale(values, top)}"
+            plot_overlay(picture, values, ax=ax, title=lines, vmax=top, scale=scale)
+    own_scales_bar(axes, fill(unit, width=28), above=above, aspect=30)
+    return figure
+
+
 def say_scale(saliency_map: np.ndarray, top: float) -> str:
     """What the brightest colour of a panel stands for."""
     if (saliency_map > top).any():
