@@ -20,6 +20,7 @@ from rollout.settings import (
     Settings,
     check_method,
     check_start_block,
+    is_index,
 )
 
 
@@ -246,7 +247,7 @@ def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
     start, end = settings.start_block, settings.end_block
     end = len(blocks) if end is None else end
     check_start_block(start, len(blocks))
-    if not isinstance(end, int) or not start < end <= len(blocks):
+    if not is_index(end) or not start < end <= len(blocks):
         raise ValueError(
             f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
             f" being {start}; got {end!r}"
