@@ -105,7 +105,7 @@ def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) 
         if attention != gradient:
             raise ValueError(
                 f"gradients must have the shapes of the attentions; block {place} has "
-                f"{tuple(gradient)} for {tuple(attention)}"
+                f"{gradient} for {attention}"
             )
 
 

@@ -116,6 +116,6 @@ class TokenLayout:
 
 def check_pair(name: str, value: object, expected: str) -> None:
     """Refuse what is not two whole numbers, such as (14,) or (1.5, 2)."""
-    pair = isinstance(value, tuple | list | torch.Size) and len(value) == 2
-    if not pair or not all(map(is_index, value)):  # type: ignore[arg-type]
+    pair = list(value) if isinstance(value, tuple | list) else []
+    if len(pair) != 2 or not all(is_index(one) for one in pair):
         raise ValueError(f"{name} must be two whole numbers, {expected}; got {value!r}")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.forward_pass import field_of, observed, record_attention
+from rollout.capture.forward_pass import bare, field_of, observe, record_attention
 from rollout.errors import UnsupportedNetworkError
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.readout import declared_pooling
@@ -92,8 +92,8 @@ def _with_noise(image: Tensor, layout: TokenLayout, patch: tuple[int, int]) -> T
 def _first_values(network: nn.Module, images: Tensor) -> Tensor | None:
     """The values of the first attention, (batch, tokens, values); the rest is not computed."""
     try:
-        with observed(network, _FirstAttention, gradients=False) as (eager, _):
-            eager(images)
+        network = bare(network)
+        observe(network, images, _FirstAttention(network, gradients=False))
     except _Found as found:
         values = found.values.reshape(len(images), -1, *found.values.shape[-2:])
         return values.float().transpose(1, 2).flatten(2)

@@ -1,0 +1,123 @@
+"""What one pass changes on a network, put back on every path: exceptions, threads, Ctrl-C.
+
+Several threads may run one network at a time: the first to come changes the state, the last to go
+puts it back. A signal that arrives while state is changed waits until that is done.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+_LOCK = threading.RLock()
+# (object, attribute) -> how many passes need the change, the object, its own value.
+_CHANGED: dict[tuple[int, str], tuple[int, Any, Any]] = {}
+
+Change = tuple[Any, str, Any]  # object, attribute, value for the time of the pass
+
+
+@contextmanager
+def changed(changes: Iterable[Change]) -> Iterator[None]:
+    """Attributes with other values; an attribute that others hold changed is put back by the last.
+
+    Signals must wait meanwhile; see `signals_wait`.
+    """
+    held: list[tuple[int, str]] = []
+    try:
+        with _LOCK:
+            for holder, attribute, value in changes:
+                _change(holder, attribute, value, held)
+        yield
+    finally:
+        with _LOCK:
+            for key in reversed(held):
+                _put_back(key)
+
+
+def _change(holder: Any, attribute: str, value: Any, held: list[tuple[int, str]]) -> None:
+    key = (id(holder), attribute)
+    if key in _CHANGED:
+        count, _, own = _CHANGED[key]
+    elif (own := getattr(holder, attribute)) == value:
+        return
+    else:
+        count = 0
+        setattr(holder, attribute, value)
+    _CHANGED[key] = (count + 1, holder, own)
+    held.append(key)
+
+
+def _put_back(key: tuple[int, str]) -> None:
+    count, holder, own = _CHANGED.pop(key)
+    if count > 1:
+        _CHANGED[key] = (count - 1, holder, own)
+    else:
+        setattr(holder, key[1], own)
+
+
+def frozen(network: nn.Module) -> Iterator[Change]:
+    """Eval mode, parameters without gradient, no activation checkpointing."""
+    for parameter in network.parameters():
+        if not parameter.is_inference():  # which torch would not let us put back
+            yield parameter, "requires_grad", False
+    for module in network.modules():
+        yield module, "training", False
+        for flag in ("grad_checkpointing", "gradient_checkpointing"):
+            if isinstance(vars(module).get(flag), bool):
+                yield module, flag, False
+
+
+class _Waiting(threading.local):
+    """Whether this thread's signals wait, and the one that did."""
+
+    active = False
+    arrived: tuple[int, FrameType | None] | None = None
+
+
+_WAITING = _Waiting()
+
+
+def interruptible(call: Callable[[], Any]) -> Any:
+    """What a signal may interrupt although `signals_wait` is around it: the network's own work."""
+    return call()
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Ctrl-C is heard inside `interruptible` at once, and elsewhere when this context is left.
+
+    Only the main thread receives signals; in others nothing happens.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or _WAITING.active or not callable(before):
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _inside(interruptible, frame):
+            before(number, frame)  # raises KeyboardInterrupt, as a rule
+        else:
+            _WAITING.arrived = number, frame
+
+    try:
+        _WAITING.active, _WAITING.arrived = True, None
+        signal.signal(signal.SIGINT, handle)
+        yield
+    finally:
+        _WAITING.active = False
+        signal.signal(signal.SIGINT, before)
+        if _WAITING.arrived is not None:
+            before(*_WAITING.arrived)
+
+
+def _inside(function: Callable, frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is function.__code__:
+            return True
+        frame = frame.f_back
+    return False
