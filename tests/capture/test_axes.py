@@ -14,6 +14,8 @@ from rollout.models.load import wrap_model
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
+
 
 class Written(nn.Module):
     """Two blocks without any library; `attend` takes (batch, heads, tokens, channels) each and

@@ -225,7 +225,12 @@ def test_what_runs_out_of_sight_is_refused_with_the_cure():
         record_attention(scripted, IMAGES)
 
 
-WRAPPERS = [torch.compile, nn.DataParallel, AveragedModel, lambda m: AveragedModel(torch.compile(m))]
+WRAPPERS = [
+    torch.compile,
+    nn.DataParallel,
+    AveragedModel,
+    lambda m: AveragedModel(torch.compile(m)),
+]
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)

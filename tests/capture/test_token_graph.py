@@ -16,6 +16,7 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.recording import record_model
 from rollout.models.load import wrap_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
 

@@ -106,7 +106,8 @@ class AttentionRecord:
         """Gradients of one score per image, by one backward pass.
 
         Args:
-            target: class index, or one per image, (batch,).
+            target: class index, or one per image, (batch,), or the classes whose logits are added
+                up, bool (batch, classes).
             score: instead of a target, a function of what the network returned, -> (batch,).
             retain_graph: False frees the forward pass's memory on the way; no call can follow.
         """
@@ -166,13 +167,17 @@ def _chosen(target: Any, logits: Tensor) -> Tensor:
     try:
         index = torch.as_tensor(target, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"target must be a class index, or one per image; got {target!r}") from error
+        raise ValueError(
+            f"target must be a class index, or one per image; got {target!r}"
+        ) from error
     if index.dtype == torch.bool and tuple(index.shape) == (batch, classes):
         return index.to(logits)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"target must be a class index, or one per image; got {target!r}")
     if index.dim() > 1 or index.numel() not in (1, batch):
-        raise ValueError(f"got {index.numel()} targets for {batch} images; give one for each, or one")
+        raise ValueError(
+            f"got {index.numel()} targets for {batch} images; give one for each, or one"
+        )
     if ((index < 0) | (index >= classes)).any():
         raise ValueError(f"target must be in [0, {classes - 1}], got {index.tolist()}")
     return torch.nn.functional.one_hot(index.long().expand(batch), classes).to(logits)

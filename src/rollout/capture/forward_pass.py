@@ -34,7 +34,16 @@ def record_attention(
     _check_images(network, images)
     network = bare(network)
     recorder = AttentionRecorder(network, gradients)
-    output = observe(network, images, recorder)
+    try:
+        output = observe(network, images, recorder)
+    except RuntimeError as error:
+        if not gradients or "Inference tensors" not in str(error):
+            raise
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__} has weights that were made inside torch.inference_mode(), "
+            "which have no gradients; make the network outside of it, or use a method that needs "
+            "none, such as attention_rollout"
+        ) from error
     logits, pooled = _logits(output)
     recorder.finish(len(images))
     blocks, pooling = token_graph(recorder, network, len(images))

@@ -61,7 +61,9 @@ def _put_back(key: tuple[int, str]) -> None:
 
 def frozen(network: nn.Module) -> Iterator[Change]:
     """Eval mode, parameters without gradient, no activation checkpointing."""
-    for parameter in network.parameters():
+    # Offloaded weights are other parameters after a pass than before it.
+    offloaded = any(hasattr(module, "_hf_hook") for module in network.modules())
+    for parameter in [] if offloaded else network.parameters():
         if not parameter.is_inference():  # which torch would not let us put back
             yield parameter, "requires_grad", False
     for module in network.modules():

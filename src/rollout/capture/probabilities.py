@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-
 MOST_STEPS = 50  # between a softmax and its product with the values
 
 
