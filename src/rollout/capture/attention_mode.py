@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from rollout.capture.answer import Answers
 from rollout.capture.attention_call import AttentionCall, one_head
 from rollout.capture.einsum import Equation
+from rollout.capture.network_state import hear_signals
 from rollout.capture.patch_places import PatchPlaces
 from rollout.capture.probabilities import Probabilities
 from rollout.errors import UnsupportedNetworkError
@@ -72,6 +73,7 @@ class AttentionRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        hear_signals()  # those that came while torch was on its way to here
         handler = self._handlers.get(func)
         if handler is not None:
             output = handler(func, *args, **(kwargs or {}))

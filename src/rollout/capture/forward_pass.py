@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.network_state import changed, frozen, interruptible, signals_wait
+from rollout.capture.network_state import changed, frozen, interruptible, seen_by, signals_wait
 from rollout.capture.token_graph import token_graph
 from rollout.errors import UnsupportedNetworkError
 
@@ -68,7 +68,7 @@ def observe(network: nn.Module, images: Tensor, recorder: AttentionRecorder) -> 
     """
     images = images.clone() if images.is_inference() else images
     with signals_wait(), torch.inference_mode(False), torch.set_grad_enabled(recorder.gradients):
-        with changed(frozen(network)), recorder:
+        with changed(frozen(network)), seen_by(recorder):
             return interruptible(lambda: network(images))
 
 

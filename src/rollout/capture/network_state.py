@@ -4,6 +4,7 @@ Several threads may run one network at a time: the first to come changes the sta
 puts it back. A signal that arrives while state is changed waits until that is done.
 """
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _len_torch_function_stack,
+    _pop_mode,
+    _push_mode,
+)
 
 _LOCK = threading.RLock()
 # (object, attribute) -> how many passes need the change, the object, its own value.
@@ -73,11 +82,30 @@ def frozen(network: nn.Module) -> Iterator[Change]:
                 yield module, flag, False
 
 
+@contextmanager
+def seen_by(mode: TorchFunctionMode) -> Iterator[None]:
+    """The mode on top of torch's stack, which is put back as it was.
+
+    torch takes modes off the stack for the time of a call; an interrupt in the midst of that would
+    leave one on it, or take one too many.
+    """
+    before = _get_current_function_mode_stack()
+    try:
+        _push_mode(mode)
+        yield
+    finally:
+        while _len_torch_function_stack():
+            _pop_mode()
+        for one in before:
+            _push_mode(one)
+
+
 class _Waiting(threading.local):
     """Whether this thread's signals wait, and the one that did."""
 
     active = False
     arrived: tuple[int, FrameType | None] | None = None
+    handler: Callable[[int, FrameType | None], Any] = signal.default_int_handler
 
 
 _WAITING = _Waiting()
@@ -101,20 +129,34 @@ def signals_wait() -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if _inside(interruptible, frame):
+        if _inside(interruptible, frame) and not _at_the_switch(frame):
             before(number, frame)  # raises KeyboardInterrupt, as a rule
         else:
             _WAITING.arrived = number, frame
 
     try:
-        _WAITING.active, _WAITING.arrived = True, None
+        _WAITING.active, _WAITING.arrived, _WAITING.handler = True, None, before
         signal.signal(signal.SIGINT, handle)
         yield
     finally:
         _WAITING.active = False
         signal.signal(signal.SIGINT, before)
-        if _WAITING.arrived is not None:
-            before(*_WAITING.arrived)
+        hear_signals()
+
+
+def hear_signals() -> None:
+    """Where it can be heard again: deliver a signal that waits, to the handler that is not ours."""
+    arrived, _WAITING.arrived = _WAITING.arrived, None
+    if arrived is not None:
+        _WAITING.handler(*arrived)
+
+
+def _at_the_switch(frame: FrameType | None) -> bool:
+    """In the midst of taking a mode off torch's stack or putting it back."""
+    return frame is not None and frame.f_code.co_filename in _SWITCH
+
+
+_SWITCH = (contextlib.__file__, torch.overrides.__file__)
 
 
 def _inside(function: Callable, frame: FrameType | None) -> bool:

@@ -178,10 +178,10 @@ def wrap_model(
     transform = getattr(transform, "image_processor", transform)  # of images and texts together
     said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
     given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    image = black_image(transform)
-    height, width = image.shape[-2:]
     try:
         refuse_volumes(network)
+        image = black_image(transform)
+        height, width = image.shape[-2:]
         first = probe(network, image)
         layout = read_layout(network, first, (height, width), **given)
         check_order(network, image, layout)

@@ -91,21 +91,27 @@ class Model:
         """`record_attention`, saying so if the images have not the shape that the network takes."""
         try:
             return record_attention(self.network, images, gradients=gradients)
-        except UnsupportedNetworkError:
-            raise
         except (AssertionError, RuntimeError, ValueError) as error:
             expected = tuple(black_image(self.transform).shape[1:])
-            if tuple(images.shape[1:]) == expected:
-                if len(images) == 1:
-                    raise
+            unfit = tuple(images.shape[1:]) != expected
+            if unfit and not isinstance(error, UnsupportedNetworkError):
                 raise ValueError(
-                    f"{self.name} did not take {len(images)} images at a time ({error}); explain "
-                    "them one by one"
+                    f"{self.name} was given images of (batch, channels, height, width) = "
+                    f"{tuple(images.shape)}, its transform makes {expected}: {error}"
                 ) from error
+            if len(images) == 1 or not self._takes(images[:1], gradients):
+                raise
             raise ValueError(
-                f"{self.name} was given images of (batch, channels, height, width) = "
-                f"{tuple(images.shape)}, its transform makes {expected}: {error}"
+                f"{self.name} takes one image at a time, got {len(images)}; explain them one by "
+                f"one ({error})"
             ) from error
+
+    def _takes(self, images: Tensor, gradients: bool) -> bool:
+        try:
+            record_attention(self.network, images, gradients=gradients)
+        except (AssertionError, RuntimeError, ValueError):
+            return False
+        return True
 
     def layout_of(self, record: AttentionRecord, images: Tensor) -> TokenLayout:
         """Where the tokens stand in one pass: sizes may be dynamic."""
