@@ -181,7 +181,10 @@ class Network(nn.Module):
         (["plain", "across"], "attention of 24 queries to 6 keys"),
         (["channels", "channels"], "cross-covariance attention among channels in 2 blocks"),
         (["plain", "convolution", "plain"], "convolutions mix the tokens between the blocks"),
-        (["flat", "flat"], "heads share an axis with the images, of 24 tokens in 2 blocks"),
+        (
+            ["flat", "flat"],
+            "heads or windows share an axis with the images, of 24 tokens",
+        ),
         (["plain", "shrinks", "plain"], "number of tokens changes on the way: 24, 12"),
         (["plain", "unseen", "plain"], "1 of the 3 blocks in 'blocks' show no attention"),
         (["plain", "plain", "unseen"], "1 of the 3 blocks in 'blocks' show no attention"),

@@ -12,7 +12,7 @@ _ARITHMETIC = {"add", "sub", "rsub", "mul", "div", "true_divide", "neg", "__add_
 _ARITHMETIC |= {"__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__neg__"}
 _ARITHMETIC |= {"__iadd__", "__isub__", "__imul__", "__itruediv__", "add_", "mul_", "div_", "sub_"}
 _NOTHING = {"view", "reshape", "flatten", "squeeze", "contiguous", "clone", "detach", "dropout"}
-_NOTHING |= {"float", "double", "half", "bfloat16", "to", "type", "type_as", "__getitem__"}
+_NOTHING |= {"float", "double", "half", "bfloat16", "to", "type", "type_as", "__getitem__", "cat"}
 
 MOST_STEPS = 24  # from the last linear layer to the answer
 
@@ -51,7 +51,8 @@ class Answers:
         name = getattr(function, "__name__", "")
         if not self._made or name not in _ACTIVATIONS | _ARITHMETIC | _NOTHING:
             return
-        tensors = [one for one in arguments if isinstance(one, Tensor)]
+        lists = [one if isinstance(one, list | tuple) else [one] for one in arguments]
+        tensors = [part for one in lists for part in one if isinstance(part, Tensor)]
         answers = [answer for answer in map(self.of, tensors) if answer is not None]
         others = [one for one in tensors if one.dim() > 1 and self.of(one) is None]
         if answers and not others and isinstance(output, Tensor) and self.of(output) is None:

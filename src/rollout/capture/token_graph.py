@@ -78,7 +78,7 @@ def _faults(
     channels = [call for call in rest if _among_channels(call, recorder.convolution_size)]
     rest = [call for call in rest if not any(call is one for one in channels)]
     if flat:
-        yield f"attention whose heads share an axis with the images, of {_counts(flat)}"
+        yield f"attention whose heads or windows share an axis with the images, of {_counts(flat)}"
     if turned:
         yield f"attention whose first axis is not that of the images, of {_counts(turned)}"
     if windows:

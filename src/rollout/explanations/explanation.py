@@ -96,7 +96,8 @@ class Explanation:
         probability = None
         if chosen is not None:
             each = model.probabilities(logits)
-            probability = of_any(_as_mask(chosen, each.shape[1]), each).cpu()
+            mask = _as_mask(chosen, each.shape[1])
+            probability = of_any(mask, each, model.outputs).cpu()
         maps = recording.relevance(method, chosen, settings)
         return cls(
             map=maps,

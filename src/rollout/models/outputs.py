@@ -99,7 +99,7 @@ def probabilities(logits: Tensor, outputs: Outputs) -> Tensor:
     return logits.sigmoid() if outputs == "multi_label" else logits.softmax(dim=-1)
 
 
-def of_any(chosen: Tensor, of_each: Tensor) -> Tensor:
+def of_any(chosen: Tensor, of_each: Tensor, outputs: Outputs) -> Tensor:
     """The probability of what is meant in each image, (batch,).
 
     That of several classes together is their sum where one excludes the other, and else not known.
@@ -108,8 +108,10 @@ def of_any(chosen: Tensor, of_each: Tensor) -> Tensor:
         chosen: which classes, bool (batch, classes).
         of_each: their probabilities, (batch, classes).
     """
-    exclusive = (of_each.sum(dim=-1) - 1).abs() < 1e-2
-    known = exclusive | (chosen.sum(dim=-1) == 1)
+    exclusive = outputs == "logits"
+    if outputs == "probabilities":  # of a softmax, or of a sigmoid for each
+        exclusive = bool(((of_each.sum(dim=-1) - 1).abs() < 1e-4).all())
+    known = (chosen.sum(dim=-1) == 1) | exclusive
     return of_each.where(chosen, 0.0).sum(dim=-1).where(known, math.nan)
 
 
