@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import condition, left_as_it_was, small_vit
 from torch import nn
 from torch.overrides import _get_current_function_mode
 
+from rollout import VITAttentionRollout
 from rollout.capture import forward_pass, network_state
 from rollout.capture.forward_pass import record_attention
 from rollout.capture.network_state import changed, interruptible, signals_wait
@@ -32,6 +34,16 @@ def test_eight_threads_on_one_network_in_training_mode_make_the_maps_of_one():
         found = list(pool.map(lambda image: explain(model, image, target=1).map, images))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_threads_that_reproduce_published_pictures_do_not_mix():
+    network = small_vit(img_size=(32, 32), drop_rate=0.5)
+    rollout = VITAttentionRollout(network, legacy=True)
+    images = [torch.randn(1, 3, 32, 32) for _ in range(16)]
+    expected = [rollout(image) for image in images]
+    with left_as_it_was(network.train()), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(rollout, images))
+    assert np.array_equal(np.stack(found), np.stack(expected))
 
 
 def test_the_last_of_several_puts_a_shared_part_back():

@@ -242,7 +242,7 @@ def test_volumes_are_refused_with_what_takes_them():
     network, volumes = Volume().eval(), torch.randn(2, 1, 16, 16, 24)
     with pytest.raises(UnsupportedNetworkError, match=r"volumes or films: .*record_attention\("):
         wrap_model(network)
-    with pytest.raises(ValueError, match=r"transform makes a volume.*record_attention\("):
+    with pytest.raises(ValueError, match=r"shape \(1, 16, 16, 24\); record_attention\("):
         wrap_model(small_vit(), transform=lambda image: volumes[0])
     assert record_attention(network, volumes).attentions[0].shape == (2, 3, 12, 12)
 

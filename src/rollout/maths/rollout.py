@@ -105,7 +105,7 @@ def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) 
         if attention != gradient:
             raise ValueError(
                 f"gradients must have the shapes of the attentions; block {place} has "
-                f"{gradient} for {attention}"
+                f"{tuple(gradient)} for {tuple(attention)}"
             )
 
 

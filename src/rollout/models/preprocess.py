@@ -146,20 +146,17 @@ def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
         result = transform(image, return_tensors="pt")["pixel_values"][0]
     else:
         result = transform(image)
-    if isinstance(result, Tensor) and result.dim() == 4:
-        raise ValueError(
-            f"transform makes a volume or a film, {tuple(result.shape)}, and only flat images can "
-            "be explained; record_attention(network, volumes) takes them as they are"
-        )
     if not isinstance(result, Tensor) or result.dim() != 3 or not result.is_floating_point():
         made = (
             f"{result.dtype} of shape {tuple(result.shape)}"
             if isinstance(result, Tensor)
             else type(result).__name__
         )
+        volume = isinstance(result, Tensor) and result.dim() == 4
+        more = "; record_attention(network, volumes) takes volumes and films" if volume else ""
         raise ValueError(
             "transform must turn an RGB image into a floating point tensor (channels, height, "
-            f"width), got {made}"
+            f"width), got {made}{more}"
         )
     return result
 
