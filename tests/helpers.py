@@ -95,7 +95,7 @@ def condition(network: nn.Module) -> list[object]:
         for module in network.modules()
     ]
     weights = [
-        (p.requires_grad, None if p.grad is None else p.grad.sum().item(), p._version)
+        (p.requires_grad, None if p.grad is None else p.grad.sum().item(), _version(p))
         for p in network.parameters()
     ]
     return [modules, weights, [buffer.float().sum().item() for buffer in network.buffers()]]
@@ -135,6 +135,11 @@ def fill_cache(cache: Path, repository: str, network: nn.Module) -> None:
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(snapshot.name)
     save_file(network.state_dict(), snapshot / "model.safetensors")
+
+
+def _version(parameter: Tensor) -> int:
+    """Inference tensors have none."""
+    return 0 if parameter.is_inference() else parameter._version
 
 
 def write_notebook(path: Path, *sources: str) -> Path:

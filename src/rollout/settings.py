@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 HeadFusion = Literal["mean", "max", "min"]
@@ -79,9 +79,14 @@ def check_discard_ratio(discard_ratio: float) -> None:
         raise ValueError(f"discard_ratio must be a number in [0, 1), got {discard_ratio!r}")
 
 
+def is_index(value: object) -> bool:
+    """A whole number, also numpy's; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_start_block(start_block: int, num_blocks: int) -> None:
     """A first block that leaves none is an error."""
-    if not isinstance(start_block, int) or not 0 <= start_block < num_blocks:
+    if not is_index(start_block) or not 0 <= start_block < num_blocks:
         raise ValueError(
             f"start_block must be in [0, {num_blocks - 1}] for {num_blocks} blocks, got "
             f"{start_block!r}"

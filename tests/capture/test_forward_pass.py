@@ -6,6 +6,7 @@ import torch
 from helpers import bare_answer, left_as_it_was, small_vit
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from rollout.capture.forward_pass import record_attention
@@ -219,19 +220,25 @@ def test_other_architectures_are_refused_with_the_reason(name, message):
 
 
 def test_what_runs_out_of_sight_is_refused_with_the_cure():
-    network = small_vit()
-    with pytest.raises(UnsupportedNetworkError, match=r"network\.module"):
-        record_attention(nn.DataParallel(network), IMAGES)
     scripted = torch.jit.ScriptModule()
     with pytest.raises(UnsupportedNetworkError, match="TorchScript"):
         record_attention(scripted, IMAGES)
 
 
-def test_a_compiled_network_is_recorded_as_the_module_inside():
+WRAPPERS = [
+    torch.compile,
+    nn.DataParallel,
+    AveragedModel,
+    lambda m: AveragedModel(torch.compile(m)),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_a_wrapped_network_is_recorded_as_the_module_inside(wrap):
     network = small_vit()
-    compiled = torch.compile(network)
+    wrapped = wrap(network)
     assert_close(
-        record_attention(compiled, IMAGES).attentions[0],
+        record_attention(wrapped, IMAGES).attentions[0],
         record_attention(network, IMAGES).attentions[0],
     )
 

@@ -16,6 +16,7 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.recording import record_model
 from rollout.models.load import wrap_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
 
@@ -135,9 +136,9 @@ class Mixer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = self.qkv(tokens).unsqueeze(1).chunk(3, dim=-1)
-        if self.what == "right":  # attention multiplies from the right: unseen
+        if self.what == "unseen":  # a product without a product
             attention = (query @ key.transpose(-2, -1)).softmax(dim=-1)
-            return tokens + (value.transpose(-2, -1) @ attention.transpose(-2, -1)).mT[:, 0]
+            return tokens + (attention.unsqueeze(-1) * value.unsqueeze(2)).sum(dim=3)[:, 0]
         if self.what == "windows":
             query, key, value = (one.reshape(-1, 1, 8, 12) for one in (query, key, value))
         if self.what == "across":
@@ -146,8 +147,10 @@ class Mixer(nn.Module):
             scores = (query.mT @ key).softmax(dim=-1)
             return tokens + (scores @ value.mT).mT[:, 0]
         if self.what == "flat":
-            scores = (query[:, 0] @ key[:, 0].mT).softmax(dim=-1)
-            return tokens + scores @ value[:, 0]
+            heads = (one[:, 0].unflatten(2, (3, 4)).transpose(1, 2) for one in (query, key, value))
+            query, key, value = (one.flatten(0, 1) for one in heads)
+            mixed = (query @ key.mT).softmax(dim=-1) @ value
+            return tokens + mixed.unflatten(0, (-1, 3)).transpose(1, 2).flatten(2)
         mixed = scaled_dot_product_attention(query, key, value).reshape(tokens.shape)
         if self.what == "convolution":
             grid = tokens.mT.unflatten(2, (4, 6))
@@ -178,11 +181,14 @@ class Network(nn.Module):
         (["plain", "across"], "attention of 24 queries to 6 keys"),
         (["channels", "channels"], "cross-covariance attention among channels in 2 blocks"),
         (["plain", "convolution", "plain"], "convolutions mix the tokens between the blocks"),
-        (["flat", "flat"], "heads share an axis with the images, of 24 tokens in 2 blocks"),
+        (
+            ["flat", "flat"],
+            "heads or windows share an axis with the images, of 24 tokens",
+        ),
         (["plain", "shrinks", "plain"], "number of tokens changes on the way: 24, 12"),
-        (["plain", "right", "plain"], "1 of the 3 blocks in 'blocks' show no attention"),
-        (["plain", "plain", "right"], "1 of the 3 blocks in 'blocks' show no attention"),
-        (["right", "right"], "it ran without any attention that could be recorded"),
+        (["plain", "unseen", "plain"], "1 of the 3 blocks in 'blocks' show no attention"),
+        (["plain", "plain", "unseen"], "1 of the 3 blocks in 'blocks' show no attention"),
+        (["unseen", "unseen"], "'blocks.0' takes a softmax over 24 x 24 scores as attention does"),
     ],
 )
 def test_what_is_no_graph_of_tokens_is_refused_in_words(mixers, message):
@@ -194,7 +200,7 @@ def test_what_is_no_graph_of_tokens_is_refused_in_words(mixers, message):
 
 
 def test_a_silent_block_is_missed_in_a_sequence_without_a_name():
-    network = nn.Sequential(*(Mixer(what) for what in ("plain", "right", "plain")))
+    network = nn.Sequential(*(Mixer(what) for what in ("plain", "unseen", "plain")))
     tokens = torch.randn(2, 24, 12)
     with pytest.raises(UnsupportedNetworkError, match="1 of the 3 blocks in '' show no attention"):
         record_attention(network, tokens)
@@ -202,11 +208,13 @@ def test_a_silent_block_is_missed_in_a_sequence_without_a_name():
 
 def test_values_of_the_shape_of_attention_are_not_taken_for_it():
     """24 tokens of 24 channels, multiplied from the right: the left factor is no attention."""
-    network = Network("right")
-    network.blocks[0].qkv = nn.Linear(12, 72)
+    network = redraw(Network("plain"))
+    network.blocks[0].qkv = redraw(nn.Linear(12, 72))
     network.blocks[0].forward = lambda tokens: tokens + _transposed(network.blocks[0].qkv(tokens))
-    with pytest.raises(UnsupportedNetworkError, match="without any attention"):
-        record_attention(network, IMAGES)
+    record = record_attention(network, IMAGES)
+    query, key, _ = network.blocks[0].qkv(network.patches(IMAGES).flatten(2).mT).chunk(3, dim=-1)
+    expected = (query @ key.mT).softmax(dim=-1).unsqueeze(1)
+    assert_close(record.attentions[0], expected.detach(), rtol=1e-4, atol=1e-6)
 
 
 def _transposed(qkv: Tensor) -> Tensor:

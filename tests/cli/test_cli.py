@@ -55,6 +55,37 @@ def test_without_a_class_it_is_attention_rollout(run: Run, image: Path) -> None:
     assert lines[1].endswith("%)")
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "name", "title"),
+    [
+        (["--category_index", 0, 1], "grad_rollout_0_1_0.900_max.png", "cat or dog"),
+        (["--category-index", 1, 0, 1], "grad_rollout_0_1_0.900_max.png", "cat or dog"),
+        (["--target", "?at"], "grad_rollout_0_0.900_max.png", "cat ("),
+        (["--target", "c*"], "grad_rollout_0_5_0.900_max.png", "cat or car"),
+    ],
+)
+def test_several_classes_are_one_target(
+    run: Run, image: Path, arguments: list, name: str, title: str, before: bool
+) -> None:
+    """The image may stand before the classes or behind them."""
+    code, out, err = run(image, *arguments) if before else run(*arguments, image)
+    assert (code, err) == (0, "") and files() == [name, "input.png"]
+    assert f"{name}: gradient rollout: {title}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--category_index", "dog"], "invalid int value: 'dog'"),
+        (["--category_index", 0, 99], "class index must be in"),
+        (["--target", "*zebra*"], "no label is like '*zebra*'"),
+    ],
+)
+def test_classes_that_are_none(run: Run, image: Path, arguments: list, message: str) -> None:
+    assert message in fails(run(image, *arguments), 2)
+
+
 @pytest.mark.parametrize(
     "arguments", [["--category_index", 1], ["--category-index", 1], ["--target", "dog"]]
 )

@@ -18,6 +18,7 @@ from rollout.maths.token_layout import TokenLayout
 from rollout.models.readout import declared_pooling, measured_pooling, read_readout
 from rollout.settings import Settings
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -18,6 +18,7 @@ from torchvision import transforms
 from rollout import UnsupportedNetworkError, explain, load_model, wrap_model
 from rollout.models.model import Model
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
 SMALL: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 3, "num_classes": 5}
 
 

@@ -18,6 +18,7 @@ from rollout.explanations.explanation import explain
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.load import wrap_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
 

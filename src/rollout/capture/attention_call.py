@@ -9,7 +9,7 @@ are computed when asked for: no (tokens x tokens) matrix enters the graph.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -95,6 +95,22 @@ class AttentionCall:
         if repeats > 1:
             shared = shared.repeat_interleave(repeats, dim=1)
         return _at_least_float32(shared[:, heads])
+
+
+def one_head(call: AttentionCall, batch: int) -> AttentionCall:
+    """Attention without an axis for heads, (batch, query, key), has one; all other stays."""
+    if len(call.shape) != 3 or call.shape[0] != batch:
+        return call
+    names = ("value", "query", "key", "probabilities", "mask")
+    tensors = {name: getattr(call, name) for name in names}
+    return replace(
+        call,
+        **{
+            name: one.unsqueeze(1)
+            for name, one in tensors.items()
+            if one is not None and one.dim() == 3
+        },
+    )
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from rollout.capture.attention_call import AttentionCall
+from rollout.capture.answer import Answers
+from rollout.capture.attention_call import AttentionCall, one_head
 from rollout.capture.einsum import Equation
+from rollout.capture.network_state import hear_signals
 from rollout.capture.patch_places import PatchPlaces
+from rollout.capture.probabilities import Probabilities
 from rollout.errors import UnsupportedNetworkError
 from rollout.maths.token_layout import Extent
 
@@ -42,7 +45,10 @@ class AttentionRecorder(TorchFunctionMode):
         self.maxima: Tensor | None = None
         self.random: str | None = None  # the module that drew random numbers
         self._names = {id(module): name for name, module in network.named_modules()}
-        self._descended: list[Any] = []  # the last softmax, and what was made of it since
+        self.unread: list[tuple[str, int]] = []  # module and keys of softmaxes that met no values
+        self.answers = Answers()
+        self._probabilities = Probabilities()
+        self._softmax_module = UNKNOWN
         softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
         products: list[Callable] = [
             torch.matmul,
@@ -56,6 +62,7 @@ class AttentionRecorder(TorchFunctionMode):
             F.multi_head_attention_forward: self._multi_head_attention,
             F.conv2d: self._convolution,
             F.pad: self._padding,
+            F.linear: self._linear,
             torch.einsum: self._einstein_sum,
             **dict.fromkeys(_RANDOM, self._random),
             **dict.fromkeys((torch.amax, Tensor.amax), self._maximum),
@@ -66,12 +73,14 @@ class AttentionRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        hear_signals()  # those that came while torch was on its way to here
         handler = self._handlers.get(func)
         if handler is not None:
-            return handler(func, *args, **(kwargs or {}))
-        output = func(*args, **(kwargs or {}))
-        if self._descended and any(map(self._is_probability, args)):
-            self._descended.append(output)
+            output = handler(func, *args, **(kwargs or {}))
+        else:
+            output = func(*args, **(kwargs or {}))
+            self._probabilities.follow(output, args)
+        self.answers.follow(func, output, args)
         return output
 
     @property
@@ -102,40 +111,58 @@ class AttentionRecorder(TorchFunctionMode):
     def _softmax(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if output.dim() >= 3 and dim in (-1, output.dim() - 1):
-            self._descended = [output]
+        if output.dim() >= 3 and dim is not None:
+            self._leave_unread()
+            self._probabilities.start(output, dim)
         return output
 
-    def _is_probability(self, argument: Any) -> bool:
-        """Whether it is the last softmax or made of it: mixed heads, dropout, another view."""
-        if not isinstance(argument, Tensor):
-            return False
-        storage = argument.untyped_storage()._cdata
-        tensors = [one for one in self._descended if isinstance(one, Tensor)]
-        return any(one.untyped_storage()._cdata == storage for one in tensors)
+    def _leave_unread(self) -> None:
+        """Remember a matrix like attention that nobody was seen to multiply with values."""
+        if self._probabilities.square:
+            self.unread.append((self._softmax_module, self._probabilities.keys))
+        self._softmax_module = self._calling_module()
 
     def _product(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention written out: the left factor, if it comes of the softmax just before."""
+        """Attention written out: the left factor or, transposed, the right one."""
         output = func(*args, **kwargs)
-        if len(args) < 2 or not self._descended or not self._is_probability(args[0]):
+        found = self._probabilities
+        if len(args) < 2 or found.softmax is None:
             return output
-        if args[0].shape[-2:] != self._descended[0].shape[-2:]:
-            return output
-        self._descended = []
-        return self._keep(output, args[1], probabilities=args[0].detach())
+        left, right = args[:2]
+        if found.multiplies(left, key=-1):
+            return self._written_out(output, right, left)
+        if found.multiplies(right, key=-2) and found.square and not found.holds(left):
+            return self._written_out(output.mT, left.mT, right.mT).mT
+        found.follow(output, args)
+        return output
+
+    def _written_out(self, by_query: Tensor, value: Tensor, probabilities: Tensor) -> Tensor:
+        self._probabilities.forget()
+        return self._keep(by_query, value, probabilities=probabilities.detach())
 
     def _einstein_sum(self, func: Callable, equation: Any, *operands: Any) -> Tensor:
         output = func(equation, *operands)
-        if len(operands) != 2 or not self._is_probability(operands[0]):
-            return output
-        read = Equation.read(str(equation), operands[0].dim())
-        if read is None or operands[0].shape[-2:] != self._descended[0].shape[-2:]:
-            return output
-        self._descended = []
-        value, probabilities = read.laid_out(operands[1]), operands[0].detach()
-        return read.as_written(
-            self._keep(read.by_query(output), value, probabilities=probabilities)
-        )
+        if len(operands) == 1 and isinstance(operands[0], list | tuple):
+            operands = tuple(operands[0])
+        found = self._probabilities
+        for place, one in enumerate(operands):
+            key = found.key_of(one)
+            read = None
+            if len(operands) == 2 and key is not None and one.shape[key] == found.keys:
+                other = operands[1 - place]
+                read = Equation.read(str(equation), place, one.dim(), other.dim(), key)
+            if read is not None:
+                value, probabilities = read.laid_out(other), read.by_key(one)
+                return read.as_written(
+                    self._written_out(read.by_query(output), value, probabilities)
+                )
+        found.follow(output, operands)
+        return output
+
+    def finish(self, batch: int) -> None:
+        """What can be said of the calls once all are there."""
+        self._leave_unread()
+        self.calls = [one_head(call, batch) for call in self.calls]
 
     def _random(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
         self.random = self.random or self._calling_module()
@@ -157,6 +184,13 @@ class AttentionRecorder(TorchFunctionMode):
             )
         return result
 
+    def _linear(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        output = func(*args, **kwargs)
+        self._probabilities.follow(output, args)
+        if output.dim() == 2:
+            self.answers.start(output, self._calling_module())
+        return output
+
     def _convolution(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
         output = func(*args, **kwargs)
         if not self.calls and output.dim() == 4:
@@ -166,6 +200,8 @@ class AttentionRecorder(TorchFunctionMode):
             self.places.convolved(given["input"], output, given["weight"], given)
         elif max((args[1] if len(args) > 1 else kwargs["weight"]).shape[2:]) > 1:
             self.convolved_after.append(len(self.calls))  # 1 x 1 would keep the tokens apart
+        if output.dim() == 4 and output.shape[2:] == (1, 1):
+            self.answers.start(output, self._calling_module())
         return output
 
     def _padding(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rollout.capture.answer import Answer
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.blocks import Block, distribution
+from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.token_layout import Extent
 
@@ -43,6 +45,7 @@ class AttentionRecord:
         pooled: whether the network made one vector of its tokens; else `logits` is their average.
         output: what the network returned, with its graph where gradients were asked for.
         logits_graph: the logits with their graph; None where no gradients were asked for.
+        answer: the linear layer that made the logits; None where none did, as for features.
     """
 
     logits: Tensor
@@ -54,6 +57,7 @@ class AttentionRecord:
     pooled: bool = True
     output: Any = None
     logits_graph: Tensor | None = None
+    answer: Answer | None = None
 
     def __repr__(self) -> str:
         shape = tuple(self.blocks[0].shape)
@@ -102,7 +106,8 @@ class AttentionRecord:
         """Gradients of one score per image, by one backward pass.
 
         Args:
-            target: class index, or one per image, (batch,).
+            target: class index, or one per image, (batch,), or the classes whose logits are added
+                up, bool (batch, classes).
             score: instead of a target, a function of what the network returned, -> (batch,).
             retain_graph: False frees the forward pass's memory on the way; no call can follow.
         """
@@ -112,11 +117,14 @@ class AttentionRecord:
             )
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller switched off
             total = self._total(target, score)
+        if not total.requires_grad:
+            raise UnsupportedNetworkError(_NO_GRADIENT)
         calls = [*self.blocks, *self.pooling]
         edges = [edge for call in calls for edge in call.edges if edge is not None]
-        received = iter(
-            torch.autograd.grad(total, edges, retain_graph=retain_graph, allow_unused=True)
-        )
+        arrived = torch.autograd.grad(total, edges, retain_graph=retain_graph, allow_unused=True)
+        if all(one is None for one in arrived[: sum(len(block.edges) for block in self.blocks)]):
+            raise UnsupportedNetworkError(_NO_GRADIENT)
+        received = iter(arrived)
         gradients = [
             partial(_gradient, call, tuple(next(received) for edge in call.edges if edge))
             for call in calls
@@ -135,10 +143,7 @@ class AttentionRecord:
             return scores.sum()
         if target is None:
             raise ValueError("gradients need a target class, or a score function")
-        index = torch.as_tensor(target, device=self.logits_graph.device).clone()
-        index = index.expand(len(self.logits_graph))
-        _check_target(index, classes=self.logits_graph.shape[1])
-        return self.logits_graph.gather(1, index[:, None]).sum()
+        return (self.logits_graph * _chosen(target, self.logits_graph)).sum()
 
 
 def _sequence(blocks: Sequence[Block], compute: Sequence[Callable[..., Tensor]]) -> BlockSequence:
@@ -149,9 +154,33 @@ def _gradient(call: Block, received: tuple[Tensor | None, ...], heads: slice) ->
     return call.attention_gradient(*received, heads=heads)
 
 
-def _check_target(index: Tensor, classes: int) -> None:
-    if index.is_floating_point() or ((index < 0) | (index >= classes)).any():
+_NO_GRADIENT = (
+    "no gradient reaches the attention: after the blocks the network detaches what it computed, or "
+    "goes on in integers or without gradients; take that out (a head on detached features can be "
+    "given the features themselves), or use a method that needs none, such as attention_rollout"
+)
+
+
+def _chosen(target: Any, logits: Tensor) -> Tensor:
+    """Which logits are summed, (batch, classes): one for each image, or the True of a mask."""
+    batch, classes = logits.shape
+    try:
+        index = torch.as_tensor(target, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"target must be a class index, or one per image; got {target!r}"
+        ) from error
+    if index.dtype == torch.bool and tuple(index.shape) == (batch, classes):
+        return index.to(logits)
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise ValueError(f"target must be a class index, or one per image; got {target!r}")
+    if index.dim() > 1 or index.numel() not in (1, batch):
+        raise ValueError(
+            f"got {index.numel()} targets for {batch} images; give one for each, or one"
+        )
+    if ((index < 0) | (index >= classes)).any():
         raise ValueError(f"target must be in [0, {classes - 1}], got {index.tolist()}")
+    return torch.nn.functional.one_hot(index.long().expand(batch), classes).to(logits)
 
 
 def _check_scores(scores: object, batch: int) -> None:
@@ -162,5 +191,7 @@ def _check_scores(scores: object, batch: int) -> None:
             f"got {found}"
         )
     assert isinstance(scores, Tensor)
+    if not scores.isfinite().all():
+        raise ValueError(f"score must be a finite number for each image, got {scores.tolist()}")
     if not scores.requires_grad:
         raise ValueError("score does not depend on the network's output by way of torch functions")

@@ -1,7 +1,5 @@
 """Run any Vision Transformer once, record the attention of every block, and leave no trace."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
+from rollout.capture.network_state import changed, frozen, interruptible, seen_by, signals_wait
 from rollout.capture.token_graph import token_graph
 from rollout.errors import UnsupportedNetworkError
 
@@ -32,9 +31,21 @@ def record_attention(
     Raises:
         UnsupportedNetworkError: no attention was seen, or none that can be rolled out.
     """
-    with observed(network, AttentionRecorder, gradients) as (network, recorder):
-        output = network(images.clone() if images.is_inference() else images)
-        logits, pooled = _logits(output)
+    _check_images(network, images)
+    network = bare(network)
+    recorder = AttentionRecorder(network, gradients)
+    try:
+        output = observe(network, images, recorder)
+    except RuntimeError as error:
+        if not gradients or "Inference tensors" not in str(error):
+            raise
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__} has weights that were made inside torch.inference_mode(), "
+            "which have no gradients; make the network outside of it, or use a method that needs "
+            "none, such as attention_rollout"
+        ) from error
+    logits, pooled = _logits(output)
+    recorder.finish(len(images))
     blocks, pooling = token_graph(recorder, network, len(images))
     return AttentionRecord(
         logits=logits.detach(),
@@ -46,57 +57,55 @@ def record_attention(
         pooled=pooled,
         output=output,
         logits_graph=logits if gradients else None,
+        answer=recorder.answers.of(logits),
     )
 
 
-@contextmanager
-def observed(
-    network: nn.Module, kind: type[AttentionRecorder], gradients: bool
-) -> Iterator[tuple[nn.Module, AttentionRecorder]]:
-    """The network in eval mode, with a recorder of that kind that sees all it does."""
-    network = _eager(network)
-    recorder = kind(network, gradients)
-    with torch.inference_mode(False), torch.set_grad_enabled(gradients):
-        with _frozen(network), recorder:
-            yield network, recorder
+def observe(network: nn.Module, images: Tensor, recorder: AttentionRecorder) -> Any:
+    """What the network makes of the images in eval mode, seen by the recorder.
+
+    Its state is put back whatever happens: an exception, other threads on it, Ctrl-C.
+    """
+    images = images.clone() if images.is_inference() else images
+    with signals_wait(), torch.inference_mode(False), torch.set_grad_enabled(recorder.gradients):
+        with changed(frozen(network)), seen_by(recorder):
+            return interruptible(lambda: network(images))
 
 
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode, parameters without gradient, no activation checkpointing; all restored."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    modules = list(network.modules())
-    training = [module for module in modules if module.training]
-    flags = ("grad_checkpointing", "gradient_checkpointing")
-    checkpointing = [
-        (module, flag) for module in modules for flag in flags if vars(module).get(flag) is True
-    ]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for module in training:
-            module.training = False
-        for module, flag in checkpointing:
-            setattr(module, flag, False)
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        for module in training:
-            module.training = True
-        for module, flag in checkpointing:
-            setattr(module, flag, True)
+def bare(network: nn.Module) -> nn.Module:
+    """The module that Python runs: wrappers around all of it are opened, the unseen is refused.
+
+    Opened are those of `torch.compile`, of running in parallel and of averaged weights.
+    """
+    while True:
+        if isinstance(network, torch.jit.ScriptModule):
+            raise UnsupportedNetworkError(
+                "TorchScript runs out of sight of Python; pass the module that it was made from"
+            )
+        inner = getattr(network, "_orig_mod", None)
+        if isinstance(network, _WRAPPERS):
+            inner = network.module
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
 
 
-def _eager(network: nn.Module) -> nn.Module:
-    """The module that Python runs: compiled wrappers are opened, what runs unseen is refused."""
-    if isinstance(network, torch.jit.ScriptModule):
-        raise UnsupportedNetworkError(
-            "TorchScript runs out of sight of Python; pass the module that it was made from"
+_WRAPPERS = (
+    nn.DataParallel,
+    nn.parallel.DistributedDataParallel,
+    torch.optim.swa_utils.AveragedModel,
+)
+
+
+def _check_images(network: object, images: object) -> None:
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images must be a tensor (batch, channels, height, width), got {type(images).__name__}"
         )
-    if isinstance(network, nn.DataParallel):
-        raise UnsupportedNetworkError("DataParallel runs in other threads; pass network.module")
-    return getattr(network, "_orig_mod", network)  # what torch.compile wraps
+    if images.dim() < 2 or not len(images):
+        raise ValueError(f"images must hold at least one image, got shape {tuple(images.shape)}")
 
 
 def field_of(output: Any, name: str) -> Tensor | None:

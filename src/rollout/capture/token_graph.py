@@ -9,6 +9,7 @@ from torch import nn
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.attention_mode import UNKNOWN, AttentionRecorder
 from rollout.capture.blocks import Block, DifferentialAttention, ParallelAttention
+from rollout.capture.kernels import kernel_out_of_sight
 from rollout.errors import UnsupportedNetworkError
 
 POOLING_MODULES = {"attn_pool", "attnpool", "global_pool", "head", "pool", "pooler"}
@@ -28,13 +29,17 @@ def token_graph(
         trunk.pop()
     faults = list(_faults(recorder, trunk, network, batch))
     if faults:
-        finding = "; ".join(faults)
-        raise UnsupportedNetworkError(
-            f"{type(network).__name__} cannot be rolled out: {finding}. Rollout follows one set of "
-            "tokens through all blocks; a method on feature maps, such as Grad-CAM, does not need "
-            "that",
-            finding,
-        )
+        finding, kind = "; ".join(faults), type(network).__name__
+        kernel = None if calls else kernel_out_of_sight(network)
+        if kernel is not None:
+            finding = f"its attention runs in {kernel}, out of sight of torch's functions"
+            cure = "Choose another, such as attn_implementation='sdpa' of Hugging Face"
+        else:
+            cure = (
+                "Rollout follows one set of tokens through all blocks; a method on feature maps, "
+                "such as Grad-CAM (packages grad-cam and captum), does not need that"
+            )
+        raise UnsupportedNetworkError(f"{kind} cannot be rolled out: {finding}. {cure}", finding)
     pooling = tuple(call for call in calls if not any(call is one for one in trunk))
     return tuple(_blocks(trunk, network)), pooling
 
@@ -47,7 +52,14 @@ def _faults(
     recorder: AttentionRecorder, trunk: list[AttentionCall], network: nn.Module, batch: int
 ) -> Iterator[str]:
     """What keeps the calls from being one graph of tokens, in words."""
-    if not recorder.calls:
+    if not recorder.calls and recorder.unread:
+        module, keys = recorder.unread[0]
+        where = f"{module!r} takes" if module not in ("", UNKNOWN) else "it takes"
+        yield (
+            f"{where} a softmax over {keys} x {keys} scores as attention does, but no product of "
+            "it with values, by @ or einsum, was seen"
+        )
+    elif not recorder.calls:
         yield (
             "it ran without any attention that could be recorded, that is, "
             "scaled_dot_product_attention or softmax(q k) v written out"
@@ -60,11 +72,15 @@ def _faults(
     flat = [call for call in trunk if len(call.shape) == 3]
     trunk = [call for call in trunk if len(call.shape) > 3]
     windows = [call for call in trunk if len(call.shape) > 4 or call.shape[0] != batch]
+    turned = [call for call in windows if _turned(call, batch, recorder.convolution_size)]
     rest = [call for call in trunk if not any(call is one for one in windows)]
+    windows = [call for call in windows if not any(call is one for one in turned)]
     channels = [call for call in rest if _among_channels(call, recorder.convolution_size)]
     rest = [call for call in rest if not any(call is one for one in channels)]
     if flat:
-        yield f"attention whose heads share an axis with the images, of {_counts(flat)}"
+        yield f"attention whose heads or windows share an axis with the images, of {_counts(flat)}"
+    if turned:
+        yield f"attention whose first axis is not that of the images, of {_counts(turned)}"
     if windows:
         yield f"windows of {_counts(windows)}"
     if channels:
@@ -85,6 +101,13 @@ def _among_channels(call: AttentionCall, grid_size: tuple[int, int] | None) -> b
     """The left factor multiplies (channels, tokens), not (tokens, channels)."""
     patches = grid_size[0] * grid_size[1] if grid_size else None
     return call.query is None and call.value.shape[-1] == patches != call.shape[-1]
+
+
+def _turned(call: AttentionCall, batch: int, grid_size: tuple[int, int] | None) -> bool:
+    """(heads, batch, query, key): all patches are there, so that these are no windows."""
+    patches = grid_size[0] * grid_size[1] if grid_size else None
+    whole = patches is not None and call.shape[-1] >= patches and call.shape[-2] >= patches
+    return whole and len(call.shape) == 4 and call.shape[1] == batch
 
 
 def _counts(calls: Sequence[AttentionCall]) -> str:

@@ -1,13 +1,15 @@
 """What the published code saw: attention with fused kernels switched off, and its gradients."""
 
 from contextlib import ExitStack
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.forward_pass import record_attention
+from rollout.capture.forward_pass import bare, record_attention
+from rollout.capture.network_state import changed, signals_wait
 from rollout.errors import UnsupportedNetworkError
 
 
@@ -19,14 +21,22 @@ def record_unfused(
     Where the image requires a gradient, the graph holds what went into each softmax.
     """
     outputs: list[Tensor] = []
-    with ExitStack() as stack:
+    thread = get_ident()  # others may run the network at the same time
+
+    def keep(module: nn.Module, args: object, output: Tensor) -> None:
+        if get_ident() == thread:
+            outputs.append(output)
+
+    network = bare(network)
+    unfused = [
+        (module, "fused_attn", False)
+        for module in network.modules()
+        if isinstance(vars(module).get("fused_attn"), bool)
+    ]
+    with signals_wait(), changed(unfused), ExitStack() as stack:
         for name, module in network.named_modules():
-            if vars(module).get("fused_attn") is True:
-                stack.callback(vars(module).update, fused_attn=True)
-                vars(module).update(fused_attn=False)
             if layer_name in name:
-                keep = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
-                stack.enter_context(keep)
+                stack.enter_context(module.register_forward_hook(keep))
         record = record_attention(network, image, gradients=image.requires_grad)
     _check_legacy(record, layer_name, outputs)
     return record, outputs

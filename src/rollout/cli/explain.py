@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from rollout.cli.ending import FAILURE, complain, sentence
-from rollout.cli.inputs import AUDIT, SEEN, Job, picture_pattern
+from rollout.cli.inputs import AUDIT, SEEN, Job, class_numbers, picture_pattern
 from rollout.cli.table import Table
 from rollout.explanations.explanation import Explanation, explain
+from rollout.explanations.recording import Chosen, chosen_classes
 from rollout.files import whole_file
 from rollout.models.audit import Audit, audit
 from rollout.models.load import find_device, load_model
@@ -82,16 +83,19 @@ def _labels(names: str | None) -> list[str] | None:
     return [name.strip() for name in names.split(",")]
 
 
-def _target(model: Model, arguments: Namespace) -> int | None:
-    given = arguments.target if arguments.category_index is None else arguments.category_index
+def _target(model: Model, arguments: Namespace) -> Chosen | None:
+    """The class that was asked for, or the set of classes."""
+    given = arguments.target
+    if arguments.category_index is not None:
+        given = set(arguments.category_index)
     try:
-        return None if given is None else model.class_index(given)
+        return None if given is None else chosen_classes(model.class_indices(given, 1))[0]
     except ValueError as error:
         raise ArgumentError(None, str(error)) from error
 
 
 def _explanation(
-    model: Model, image: Path, target: int | None, arguments: Namespace
+    model: Model, image: Path, target: Chosen | None, arguments: Namespace
 ) -> Explanation:
     try:
         return explain(
@@ -126,7 +130,7 @@ def _write(explanation: Explanation, job: Job, arguments: Namespace, count: str)
     seen = save_picture(explanation.pictures[0].numpy(), job.folder / SEEN)
     print(f"{seen}: what the network saw of {job.image}{explanation.note()}{count}", flush=True)
     follows = explanation.method == "gradient_rollout" and explanation.target is not None
-    target = explanation.target[0] if follows and explanation.target else "*"
+    target = class_numbers(explanation.target[0]) if follows and explanation.target else "*"
     name = picture_pattern(arguments, explanation.method, target)
     overlay = explanation.save_overlay(job.folder / name)
     print(f"{overlay}: {explanation.title()}", flush=True)

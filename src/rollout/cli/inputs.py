@@ -2,7 +2,7 @@
 
 from argparse import ArgumentError, Namespace
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,6 +44,13 @@ def picture_pattern(arguments: Namespace, method: str, target: int | str = "*") 
     stem = f"grad_rollout_{target}" if method == "gradient_rollout" else method
     start = f"_start_{arguments.start_block}" if arguments.start_block else ""
     return f"{stem}_{arguments.discard_ratio:.3f}_{arguments.head_fusion}{start}.png"
+
+
+def class_numbers(target: int | Set[int]) -> str:
+    """Such as 281_282; of many the first few and how many there are, as file names are short."""
+    indices = [target] if isinstance(target, int) else sorted(target)
+    more = f"_of_{len(indices)}" if len(indices) > 8 else ""
+    return "_".join(map(str, indices[:8])) + more
 
 
 def _found(given: Path) -> list[Path]:

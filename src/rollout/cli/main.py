@@ -27,7 +27,7 @@ examples:
 files, in the folder --out, under the names that vit-explain gives them:
   input.png                            the image as the network saw it
   attention_rollout_0.900_max.png      without a class; RATIO and FUSION are in the name
-  grad_rollout_243_0.900_max.png       with class 243
+  grad_rollout_243_0.900_max.png       with class 243; of several, all in the name
   attention_rollout_0.900_max_start_1.png     with --start_block 1
   audit.png                            with --audit
   Other methods: METHOD_0.900_max.png. Several images get a folder each, named after the image.
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    _split_indices(arguments)
     if arguments.image_path:
         arguments.images.append(arguments.image_path)
     if not arguments.images:
@@ -76,6 +77,21 @@ def _explain(arguments: argparse.Namespace) -> int:
     from rollout.cli.explain import explain_files
 
     return explain_files(arguments, jobs)
+
+
+def _split_indices(arguments: argparse.Namespace) -> None:
+    """What follows the indices of classes are images: --category_index 281 282 cat.jpg."""
+    given = arguments.category_index
+    if given is None:
+        return
+    count = 0
+    while count < len(given) and given[count].removeprefix("-").isdecimal():
+        count += 1
+    if not count:
+        message = f"argument --category_index: invalid int value: {given[0]!r}"
+        raise argparse.ArgumentError(None, message)
+    arguments.category_index = list(map(int, given[:count]))
+    arguments.images += map(Path, given[count:])
 
 
 def _models(arguments: argparse.Namespace) -> None:
@@ -244,9 +260,17 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--target", metavar="CLASS", help='index or label of a class, like "dog"')
     target.add_argument(
-        *_spelled("category_index"), type=int, metavar="INDEX", help="index of a class"
+        "--target",
+        metavar="CLASS",
+        help='index or label of a class, like "dog"; a pattern like "*cat*" stands for all classes '
+        "whose label is like it, together",
+    )
+    target.add_argument(
+        *_spelled("category_index"),
+        nargs="+",
+        metavar="INDEX",
+        help="index of a class; several count together, the sum of their logits",
     )
     add(
         *_spelled("head_fusion"),

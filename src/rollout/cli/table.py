@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from rollout.cli.inputs import class_numbers
 from rollout.explanations.explanation import Explanation
 from rollout.files import as_path, whole_file
 from rollout.models.model import Model
@@ -71,7 +72,7 @@ def _target(explanation: Explanation) -> dict[str, Any]:
     if explanation.target is None or explanation.labels is None or explanation.probability is None:
         return {}
     return {
-        "target": explanation.target[0],
+        "target": class_numbers(explanation.target[0]),
         "label": explanation.labels[0],
         "probability": round(explanation.probability[0].item(), 6),
     }

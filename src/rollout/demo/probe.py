@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,7 @@ def with_probe(model: Model, probe: Probe) -> Model:
     network.reset_classifier(len(probe.weight))
     network.head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
     network.head.to(model.device)
-    wrapped = wrap_model(network, labels=CLASSES, name="dinov2_scenes")
-    return replace(wrapped, multi_label=True)
+    return wrap_model(network, labels=CLASSES, name="dinov2_scenes", outputs="multi_label")
 
 
 def export_probe(

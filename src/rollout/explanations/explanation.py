@@ -1,5 +1,6 @@
 """From a model and an image to an explanation: the one place where all parts meet."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from rollout.capture.attention_record import Score
 from rollout.explanations.dominance import dominances
-from rollout.explanations.recording import Recording, find_targets, record_prepared
+from rollout.explanations.recording import (
+    Chosen,
+    Recording,
+    chosen_classes,
+    find_targets,
+    record_prepared,
+)
 from rollout.files import whole_file, with_suffix
 from rollout.maths.dominance import Dominance, Scale
 from rollout.maths.placement import stretch
 from rollout.maths.token_layout import Extent
-from rollout.models.model import ImageSource, Model, Target
+from rollout.models.model import ImageSource, Model, Target, check_model
+from rollout.models.outputs import as_percent, as_text, of_any
 from rollout.models.preprocess import check_one_size
 from rollout.names import one_line
 from rollout.plots.figure import jet_overlay, new_figure, save_picture
@@ -46,11 +55,12 @@ class Explanation:
     Attributes:
         map: relevance of each patch, (batch, rows, columns), float32, non-negative, unscaled.
         method, settings: what was computed, and with which knobs.
-        target: the class explained, one index per image; for methods that are blind to the class,
-            the class that the picture's title speaks of. None where a score was explained, or the
-            network has no classifier.
-        probability: the model's probability of each target, (batch,); None without a target.
-        labels: the name of each target; None without one.
+        target: the class explained, one index per image, or the set of classes; for methods that
+            are blind to the class, the class that the picture's title speaks of. None where a score
+            was explained, or the network has no classifier.
+        probability: the model's probability of each target, (batch,), NaN where there is none: of a
+            value, or of several classes that can go together; None without a target.
+        labels: the name of each target, such as "dog" or "tabby or tiger cat"; None without one.
         logits: the network's output, (batch, classes); its features where it has no classifier.
         pictures: the images as the network saw them, (batch, height, width, 3) in [0, 1].
         dominance: for each map the patch that stands far above all others; None where none does.
@@ -62,7 +72,7 @@ class Explanation:
     map: Tensor
     method: str
     settings: Settings
-    target: tuple[int, ...] | None
+    target: tuple[Chosen, ...] | None
     probability: Tensor | None
     labels: tuple[str, ...] | None
     logits: Tensor
@@ -82,10 +92,12 @@ class Explanation:
         """What `explain` returns, from images that were recorded before."""
         model, logits = recording.model, recording.record.logits
         chosen = recording.target_indices(target)
-        indices = None if chosen is None else tuple(chosen.tolist())
+        indices = None if chosen is None else chosen_classes(chosen)
         probability = None
         if chosen is not None:
-            probability = model.probabilities(logits).gather(1, chosen[:, None])[:, 0].cpu()
+            each = model.probabilities(logits)
+            mask = _as_mask(chosen, each.shape[1])
+            probability = of_any(mask, each, model.outputs).cpu()
         maps = recording.relevance(method, chosen, settings)
         return cls(
             map=maps,
@@ -132,12 +144,32 @@ class Explanation:
         return stretch(self.map, size or (height, width), self.extent, (height, width)).numpy()
 
     def title(self, index: int = 0) -> str:
-        """Method, target and probability, such as "gradient rollout: dog (98%)"."""
-        method = METHODS[self.method].title
-        if self.labels is None or self.probability is None:
-            return method
-        label = one_line(self.labels[index])
-        return f"{method}: {label} ({as_percent(self.probability[index].item())})"
+        """Method, target and probability, such as "gradient rollout: dog (98%)".
+
+        The value, such as (0.58), where there is no probability; and a word where no patch speaks
+        for the target.
+        """
+        title = METHODS[self.method].title
+        if self.labels is not None and self.target is not None:
+            title += f": {one_line(self.labels[index])}{self._answer(index)}"
+        if self.speaks_for_nothing(index):
+            title += ", for which no patch speaks"
+        return title
+
+    def _answer(self, index: int) -> str:
+        """Such as " (98%)"; "" for several classes whose probability is not known."""
+        assert self.target is not None and self.probability is not None
+        probability, target = self.probability[index].item(), self.target[index]
+        if isinstance(target, int):
+            return f" ({as_text(probability, self.logits[index, target].item())})"
+        return "" if math.isnan(probability) else f" ({as_percent(probability)})"
+
+    def speaks_for_nothing(self, index: int = 0) -> bool:
+        """Whether a map that depends on the target is the same everywhere: 0, or what the
+        classifier reads of each patch. Gradients arrived, and none was in favour of the target."""
+        own = self.map[index]
+        alike = own.numel() > 1 and self.settings.query is None and own.min() == own.max()
+        return bool(METHODS[self.method].gradients and alike)
 
     def note(self, index: int = 0) -> str:
         """Such as " (the crop hides 43% of it)", where that is more than a third; else nothing."""
@@ -195,11 +227,9 @@ class Explanation:
         return save_picture(jet_overlay(picture, self.saliency_map()[index]), path)
 
 
-def as_percent(probability: float) -> str:
-    """For people, such as 98%, 2.3% or <0.1%."""
-    if probability < 0.001:
-        return "<0.1%"
-    return f"{probability:.0%}" if probability >= 0.1 else f"{probability:.1%}"
+def _as_mask(chosen: Tensor, classes: int) -> Tensor:
+    """Class indices (batch,), or a mask already, as a mask (batch, classes)."""
+    return chosen if chosen.dim() == 2 else one_hot(chosen, classes).bool()
 
 
 def explain(
@@ -227,7 +257,8 @@ def explain(
             network expects.
         method: one of METHODS; None is gradient rollout, or attention rollout for a network without
             a classifier.
-        target: class index or label, or one per image; None takes the predicted class.
+        target: class index or label; a set of them, or a pattern of labels such as "*cat*", for the
+            sum of their logits; a list has one of these per image; None takes the predicted class.
         score: what to follow instead of a class: a function of what the network returned, ->
             (batch,), such as the similarity of an image's features to those of a text.
         head_fusion: "mean", "max" or "min" over the heads.
@@ -241,8 +272,10 @@ def explain(
             score all of them, because it may hold something for each.
 
     Raises:
+        TypeError: the model is none, such as a bare network or a name.
         ValueError: a setting, image or target that makes no sense, named in the message.
     """
+    check_model(model)
     if method is None:
         follows = bool(model.num_classes) or score is not None
         method = "gradient_rollout" if follows else "attention_rollout"

@@ -91,7 +91,8 @@ def _entry(shown: Shown) -> dict[str, Any]:
         for name, value in asdict(shown.settings).items()
         if name in _ALWAYS_SAID or value != _DEFAULTS[name]
     }
-    target = None if shown.target is None else shown.target[0]
+    target: Any = None if shown.target is None else shown.target[0]
+    target = sorted(target) if isinstance(target, frozenset) else target
     call = {"method": shown.method, "target": target, **knobs}
     return {"explain": call, "map": _lines(shown.map[0].numpy())}
 

@@ -20,7 +20,10 @@ from rollout.settings import (
     Settings,
     check_method,
     check_start_block,
+    is_index,
 )
+
+Chosen = int | frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Recording:
     layout: TokenLayout
     keep_graph: bool = True
     score: Score | None = None
-    _gradients: dict[tuple[int, ...] | None, Gradients] = field(default_factory=dict, repr=False)
+    _gradients: dict[tuple[Chosen, ...] | None, Gradients] = field(default_factory=dict, repr=False)
 
     @property
     def predicted(self) -> Tensor | None:
@@ -54,7 +57,8 @@ class Recording:
         """The class index of each image, (batch,), of a target as `explain` takes it.
 
         Returns:
-            For None the predicted classes; None where a score is followed, or there is no class.
+            Where sets of classes are meant, which they are: bool (batch, classes). For None the
+            predicted classes; None where a score is followed, or there is no class.
         """
         found = find_targets(self.model, target, self.score, len(self.images))
         return self.predicted if found is None and self.score is None else found
@@ -67,7 +71,7 @@ class Recording:
                 f"{self.model.name} has no classifier, so there is no class to follow; give score="
                 ", a function of what the network returns, or use a method without gradients"
             )
-        key = None if indices is None else tuple(indices.tolist())
+        key = None if indices is None else chosen_classes(indices)
         if key not in self._gradients:
             self._gradients[key] = self.record.backward(
                 indices, score=self.score, retain_graph=self.keep_graph
@@ -219,8 +223,16 @@ def record_prepared(
     return Recording(model, images, record, model.layout_of(record, images), keep_graph, score)
 
 
+def chosen_classes(indices: Tensor) -> tuple[Chosen, ...]:
+    """Of each image the class, or the set of classes: (batch,), or bool (batch, classes)."""
+    if indices.dim() == 1:
+        return tuple(indices.tolist())
+    sets = [frozenset(row.nonzero()[:, 0].tolist()) for row in indices]
+    return tuple(min(one) if len(one) == 1 else one for one in sets)
+
+
 def find_targets(model: Model, target: Target, score: Score | None, batch: int) -> Tensor | None:
-    """Class indices, (batch,), of a target that was given; None where none was.
+    """The classes of a target that was given, as `Model.class_indices`; None where none was.
 
     Raises:
         ValueError: an unknown class, as many targets as nobody asked for, or a score beside it.
@@ -246,7 +258,7 @@ def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
     start, end = settings.start_block, settings.end_block
     end = len(blocks) if end is None else end
     check_start_block(start, len(blocks))
-    if not isinstance(end, int) or not start < end <= len(blocks):
+    if not is_index(end) or not start < end <= len(blocks):
         raise ValueError(
             f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
             f" being {start}; got {end!r}"

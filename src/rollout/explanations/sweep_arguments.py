@@ -68,7 +68,10 @@ def record_targets(
 
 
 def _class_indices(model: Model, targets: Sequence[int | str]) -> list[int]:
-    chosen = model.class_indices(list(targets), len(targets)).tolist()
+    indices = model.class_indices(list(targets), len(targets))
+    if indices.dim() > 1:
+        raise ValueError("a sweep follows one class at a time; explain takes sets of classes")
+    chosen = indices.tolist()
     _check_distinct("targets", chosen)
     return chosen
 

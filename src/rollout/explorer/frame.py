@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explanations.explanation import as_percent
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 from rollout.maths.dominance import above, scale_top, shared_top
 from rollout.maths.token_layout import Extent
+from rollout.models.outputs import as_text
 from rollout.settings import METHODS
 
 Patch = tuple[int, int]
@@ -158,8 +158,8 @@ def _title(session: Session, view: View, target: int | None) -> str:
     method = METHODS[view.method].title
     if target is None or not METHODS[view.method].gradients:
         return method
-    probability = as_percent(session.probabilities[target])
-    return f"{method}: {session.short_label(target)} ({probability})"
+    answer = as_text(session.probabilities[target], session.logits[target])
+    return f"{method}: {session.short_label(target)} ({answer})"
 
 
 def _bare_title(values: np.ndarray, view: View) -> str:

@@ -41,7 +41,7 @@ class Session(KeptMaps):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(classes,)."""
+        """(classes,); NaN where the network's outputs are no probabilities."""
         if not self.model.num_classes:
             return np.zeros(0, np.float32)
         return self.model.probabilities(self.recording.record.logits)[0].cpu().numpy()

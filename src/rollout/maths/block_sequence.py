@@ -5,6 +5,8 @@ from typing import overload
 
 from torch import Tensor
 
+from rollout.settings import is_index
+
 # What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
 # that much fresh memory from the system takes longer than filling it.
 GROUP_ENTRIES = 2**21
@@ -23,6 +25,11 @@ class BlockSequence(Sequence[Tensor]):
     ) -> None:
         self._blocks = tuple(blocks)
         self._shapes = tuple(shapes)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(batch, heads, query, key) of each block; nothing is computed."""
+        return self._shapes
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -46,7 +53,7 @@ class BlockSequence(Sequence[Tensor]):
     def one_head(self, head: int) -> "BlockSequence":
         """The blocks with one of their heads alone, (batch, 1, query, key) each."""
         heads = min(shape[1] for shape in self._shapes)
-        if not isinstance(head, int) or not 0 <= head < heads:
+        if not is_index(head) or not 0 <= head < heads:
             raise ValueError(f"head must be in [0, {heads - 1}] for {heads} heads, got {head!r}")
         alone = [_one_head(block, head) for block in self._blocks]
         return BlockSequence(alone, [(shape[0], 1, *shape[2:]) for shape in self._shapes])

@@ -6,17 +6,37 @@ vit-explain added: how heads are fused, and which share of the lowest entries is
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rollout.maths.block_sequence import BlockSequence
 from rollout.settings import (
     HeadFusion,
     check_discard_ratio,
     check_head_fusion,
     check_start_block,
 )
+
+Computation = TypeVar("Computation", bound=Callable)
+
+
+def full_precision(compute: Computation) -> Computation:
+    """What is computed in the precision of its input, whatever `torch.autocast` is around it.
+
+    Products in bfloat16 have rows that do not sum to 1.
+    """
+
+    @wraps(compute)
+    def without_autocast(*args: object, **kwargs: object) -> object:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return compute(*args, **kwargs)
+
+    return without_autocast  # type: ignore[return-value]
+
 
 # Within a group of heads, and from group to group; the mean is a sum until all heads are in.
 _REDUCE: dict[HeadFusion, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
@@ -154,7 +174,24 @@ def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequenc
             "attentions is empty; pass one (batch, heads, query, key) tensor per block"
         )
     check_start_block(start_block, len(attentions))
+    if not isinstance(attentions, BlockSequence):  # those come of a record
+        check_attentions(attentions)
     return attentions[start_block:]
+
+
+def check_attentions(attentions: Sequence[Tensor]) -> None:
+    """Each block is a tensor (batch, heads, query, key) of one batch; no axis is empty."""
+    for place, block in enumerate(attentions):
+        if not isinstance(block, Tensor):
+            raise TypeError(
+                f"attentions must be tensors (batch, heads, query, key); block {place} is "
+                f"{type(block).__name__}"
+            )
+        if block.dim() != 4 or 0 in block.shape or len(block) != len(attentions[0]):
+            raise ValueError(
+                "attentions must be (batch, heads, query, key) with one batch in all blocks and no "
+                f"empty axis, got shape {tuple(block.shape)} in block {place}"
+            )
 
 
 def check_readout(readout: Tensor, batch: int, tokens: int) -> None:
@@ -169,6 +206,7 @@ def check_readout(readout: Tensor, batch: int, tokens: int) -> None:
         )
     if not torch.isfinite(readout).all() or (readout < 0).any():
         raise ValueError("readout must hold finite, non-negative weights")
-    totals = readout.sum(dim=-1)
-    if not torch.allclose(totals, torch.ones_like(totals), atol=1e-4):
+    totals = readout.double().sum(dim=-1)
+    tolerance = max(1e-4, torch.finfo(readout.dtype).eps) if readout.is_floating_point() else 0
+    if ((totals - 1).abs() > tolerance).any():
         raise ValueError(f"readout must sum to 1, got {totals.tolist()}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rollout.maths.fusion import fuse_heads
+from rollout.maths.fusion import full_precision, fuse_heads
 from rollout.maths.rollout import gradient_rollout, read_rows
 from rollout.settings import HeadFusion, check_discard_ratio
 
@@ -63,6 +63,7 @@ def _image_by_image(fused: Sequence[Tensor], discard_ratio: float, *, spare_firs
     )
 
 
+@full_precision
 def _multiply(fused_blocks: Iterable[Tensor], discard_ratio: float, spare_first: bool) -> Tensor:
     rollout: Tensor | None = None
     for fused in fused_blocks:

@@ -7,11 +7,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rollout.errors import UnsupportedNetworkError
-from rollout.maths.fusion import fuse_heads
+from rollout.maths.fusion import full_precision, fuse_heads
 from rollout.maths.token_layout import TokenLayout
 from rollout.settings import HeadFusion
 
 
+@full_precision
 def attention_readout(
     layout: TokenLayout,
     attentions: Sequence[Tensor],

@@ -4,13 +4,20 @@ Gradient rollout differs in one place: what enters a block's matrix is attention
 of the target class, negatives set to 0 (vit-explain, 2020). Everything after that is shared.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from rollout.maths.block_sequence import BlockSequence
-from rollout.maths.fusion import check_readout, discard_each, fuse_head_groups, select_blocks
+from rollout.maths.fusion import (
+    check_readout,
+    discard_each,
+    full_precision,
+    fuse_head_groups,
+    select_blocks,
+)
 from rollout.settings import HeadFusion
 
 
@@ -62,7 +69,8 @@ def gradient_rollout(
     """
     if len(attentions) != len(gradients):
         raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    blocks = select_blocks(attentions, start_block), select_blocks(gradients, start_block)
+    blocks = select_blocks(attentions, start_block), gradients[start_block:]
+    _check_gradients(*blocks)
     return chain(fused_last_first(*blocks, [head_fusion]), [discard_ratio], [readout])[0, 0]
 
 
@@ -77,20 +85,47 @@ def fused_last_first(
     """
     for groups in _entries_last_first(attentions, gradients):
         fused = fuse_head_groups(groups, head_fusions)
+        lowest = [_finite_minimum(matrix) for matrix in fused]
         if gradients is None:
-            yield [_non_negative(matrix) for matrix in fused]
+            _check_non_negative(min(lowest))
+            yield fused
         else:
             yield [matrix.clamp(min=0) for matrix in fused]
 
 
-def _non_negative(fused: Tensor) -> Tensor:
-    if fused.min() < 0:
+def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Gradients of another shape would be broadcast without a word."""
+    if isinstance(attentions, BlockSequence) and isinstance(gradients, BlockSequence):
+        pairs = list(zip(attentions.shapes, gradients.shapes, strict=True))
+    else:
+        pairs = [
+            (a.shape, torch.as_tensor(g).shape) for a, g in zip(attentions, gradients, strict=True)
+        ]
+    for place, (attention, gradient) in enumerate(pairs):
+        if attention != gradient:
+            raise ValueError(
+                f"gradients must have the shapes of the attentions; block {place} has "
+                f"{tuple(gradient)} for {tuple(attention)}"
+            )
+
+
+def _finite_minimum(fused: Tensor) -> float:
+    low, high = map(float, fused.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
-            f"attention must be non-negative to be rolled out, got {fused.min().item():.4g}: heads "
+            "attention is NaN or infinite, or its gradient is; check the weights and the images' "
+            "values, or use float32 instead of half precision"
+        )
+    return low
+
+
+def _check_non_negative(lowest: float) -> None:
+    if lowest < 0:
+        raise ValueError(
+            f"attention must be non-negative to be rolled out, got {lowest:.4g}: heads "
             "are mixed after the softmax or subtracted from one another; pass the record's "
             "`distributions` instead of its `attentions`"
         )
-    return fused
 
 
 def _entries_last_first(
@@ -115,6 +150,7 @@ def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[
             yield [tuple(blocks[index] for blocks in sequences)]
 
 
+@full_precision
 def chain(
     fused_last_first: Iterable[Sequence[Tensor]],
     discard_ratios: Sequence[float],
@@ -143,9 +179,10 @@ def chain(
     return finished if readouts[0] is None else finished.squeeze(3)
 
 
+@full_precision
 def read_rows(readout: Tensor, matrix: Tensor) -> Tensor:
     """Rows of (batch, query, key) by a readout of (tokens,) or (batch, tokens) -> (batch, key)."""
-    weights = readout.to(matrix).expand(len(matrix), -1)
+    weights = _summing_to_one(readout, matrix).expand(len(matrix), -1)
     return torch.einsum("bq,bqk->bk", weights, matrix)
 
 
@@ -157,7 +194,14 @@ def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
     if readout is None:
         return torch.eye(key, device=fused.device, dtype=fused.dtype).expand(batch, key, key)
     check_readout(readout, batch, key)
-    return readout.to(fused).expand(batch, key).unsqueeze(1)
+    return _summing_to_one(readout, fused).expand(batch, key).unsqueeze(1)
+
+
+def _summing_to_one(readout: Tensor, like: Tensor) -> Tensor:
+    """In the precision of another tensor; half precision leaves a sum of 0.996 or 1.004."""
+    weights = readout.to(like)
+    coarse = torch.finfo(readout.dtype).eps > 1e-4 if readout.is_floating_point() else False
+    return weights / weights.sum(dim=-1, keepdim=True) if coarse else weights
 
 
 def _through_block(rows: Tensor | None, fused: Tensor, readout: Tensor | None) -> Tensor:

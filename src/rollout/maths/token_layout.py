@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from rollout.settings import is_index
+
 Extent = tuple[float, float, float, float]  # top, left, bottom, right in pixels of the image
 
 # What the classifier reads: the class token; the class and the distillation token; the average of
@@ -38,6 +40,7 @@ class TokenLayout:
     extent: Extent | None = None
 
     def __post_init__(self) -> None:
+        check_pair("grid_size", self.grid_size, "(rows, columns)")
         if min(self.grid_size) < 1 or self.num_prefix_tokens < 0:
             raise ValueError(
                 "a layout needs a grid of at least (1, 1) and no negative number of prefix tokens, "
@@ -91,6 +94,7 @@ class TokenLayout:
 
     def token(self, patch: tuple[int, int]) -> int:
         """The number of the token that stands for a patch (row, column)."""
+        check_pair("a patch", patch, "(row, column)")
         rows, columns = self.grid_size
         row, column = patch
         if not (0 <= row < rows and 0 <= column < columns):
@@ -108,3 +112,10 @@ class TokenLayout:
                 f"prefix tokens and a grid of {self.grid_size}; got {tuple(relevance.shape)}"
             )
         return relevance[:, self.num_prefix_tokens :].unflatten(1, self.grid_size)
+
+
+def check_pair(name: str, value: object, expected: str) -> None:
+    """Refuse what is not two whole numbers, such as (14,) or (1.5, 2)."""
+    pair = list(value) if isinstance(value, tuple | list) else []
+    if len(pair) != 2 or not all(is_index(one) for one in pair):
+        raise ValueError(f"{name} must be two whole numbers, {expected}; got {value!r}")

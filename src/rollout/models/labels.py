@@ -1,12 +1,15 @@
 """Names of classes: from a model's own tables to the index that a person meant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
-from torch import nn
+from torch import Tensor, nn
 
 
 def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
@@ -27,6 +30,25 @@ def _timm_labels(network: nn.Module) -> dict[int, str]:
     described = config.get("label_descriptions")
     described = described if isinstance(described, dict) else {}
     return {index: str(described.get(name, name)) for index, name in enumerate(names)}
+
+
+def as_labels(labels: object) -> tuple[str, ...]:
+    """Labels as a user gives them: a list, or a table from each index to its label.
+
+    Raises:
+        TypeError, ValueError: a text, or a table that leaves classes without a label.
+    """
+    if isinstance(labels, Mapping):
+        numbers = {int(key): name for key, name in labels.items() if str(key).isdecimal()}
+        if sorted(numbers) != list(range(len(labels))):
+            raise ValueError(
+                "labels must be a list, or a table with the keys 0, 1, 2, ... of all classes; got "
+                f"the keys {list(labels)[:6]}"
+            )
+        labels = [numbers[index] for index in range(len(numbers))]
+    if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray):
+        raise TypeError(f"labels must be a list with one label per class, got {labels!r}")
+    return tuple(map(str, labels))
 
 
 def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
@@ -69,22 +91,61 @@ def class_index(
 
 def class_indices(
     target: Any, labels: Sequence[str] | None, num_classes: int, batch: int
-) -> list[int]:
-    """The class index of each image of a batch, from one target for all or one for each.
+) -> list[int | frozenset[int]]:
+    """The class of each image of a batch, or its classes, from one target for all or one for each.
 
     Args:
-        target: an index or a label, or a list, array or tensor of them.
+        target: an index or a label, a set of them, or a pattern such as "*cat*"; or a list, array
+            or tensor with one of them per image, also a mask of classes, bool (batch, classes).
 
     Raises:
         ValueError: as `class_index`, or a number of targets that is not that of the images.
     """
+    if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() == 2:
+        target = [set(row.nonzero()[:, 0].tolist()) for row in target]
     target = target.tolist() if hasattr(target, "tolist") else target  # tensors and arrays
     targets = list(target) if isinstance(target, list | tuple) else [target] * batch
     if len(targets) != batch:
         raise ValueError(
             f"got {len(targets)} targets for {batch} images; give one for each, or one"
         )
-    return [class_index(item, labels, num_classes) for item in targets]
+    return [_classes(item, labels, num_classes) for item in targets]
+
+
+def _classes(target: Any, labels: Sequence[str] | None, num_classes: int) -> int | frozenset[int]:
+    """One class, or several that are one target."""
+    if isinstance(target, Set):
+        found = {class_index(one, labels, num_classes) for one in target}
+        if not found:
+            raise ValueError("target is an empty set; give at least one class")
+    elif is_pattern(target, labels):
+        found = {index for name, index in _names(labels) if fnmatchcase(name, target.lower())}
+        if not found:
+            raise ValueError(f"no label is like {target!r}; {_suggestion(target, labels or ())}")
+    else:
+        return class_index(target, labels, num_classes)
+    return frozenset(found) if len(found) > 1 else found.pop()
+
+
+def is_pattern(target: object, labels: Sequence[str] | None) -> bool:
+    """Whether it stands for the labels that are like it, "*" being any text and "?" any letter."""
+    if labels is None or not isinstance(target, str) or not {"*", "?"} & set(target):
+        return False
+    return target.strip().lower() not in dict(_names(labels))
+
+
+def _names(labels: Sequence[str] | None) -> list[tuple[str, int]]:
+    return [*_descriptions(labels or ()), *_synonyms(labels or ())]
+
+
+MOST_JOINED = 4
+
+
+def joined(names: Sequence[str]) -> str:
+    """Such as "tabby or tiger cat"; of many the first few, and how many more."""
+    if len(names) <= MOST_JOINED:
+        return " or ".join(names)
+    return f"{' or '.join(names[: MOST_JOINED - 1])} or {len(names) - MOST_JOINED + 1} more"
 
 
 def _in_range(index: int, num_classes: int) -> int:

@@ -1,8 +1,7 @@
 """Models to be had: the bundled demo, any Vision Transformer of timm, or the user's own network."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,18 @@ import timm
 import torch
 from torch import nn
 
+from rollout.capture.forward_pass import bare
 from rollout.errors import UnsupportedNetworkError
 from rollout.files import DATA
+from rollout.maths.token_layout import check_pair
 from rollout.models import foundation
 from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
+from rollout.models.described import described, owns_answer, say_that_it_is_unknown
 from rollout.models.layout import read_layout
-from rollout.models.model import Model, black_image
+from rollout.models.model import Model, as_channels, black_image
 from rollout.models.networks import OWN_MODELS, check_name, load_state
+from rollout.models.outputs import Outputs, check_outputs, classifies, read_outputs
 from rollout.models.preprocess import (
     ImageSize,
     Transform,
@@ -27,7 +30,7 @@ from rollout.models.preprocess import (
 )
 from rollout.models.shipped import read_shipped
 from rollout.models.sources import create_network, named_in
-from rollout.models.trial_run import check_order, classifies, probe
+from rollout.models.trial_run import check_network, check_order, probe, refuse_volumes
 
 
 def load_model(
@@ -116,70 +119,103 @@ def _load_own(
         network = foundation.load_dinov2_small(image_size)
         return wrap_model(network, labels=labels, name=name, device=device)
     own = load_demo() if name == "demo" else foundation.load_dinov2_scenes(image_size)
-    wrapped = wrap_model(own[0], labels=labels or own[1], name=name, device=device)
-    return replace(wrapped, multi_label=True)
+    return wrap_model(
+        own[0], labels=labels or own[1], name=name, device=device, outputs="multi_label"
+    )
 
 
 def wrap_model(
     network: nn.Module,
     *,
     transform: Transform | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | Mapping[int, str] | None = None,
     name: str | None = None,
     device: str | torch.device | None = None,
     image_size: ImageSize | None = None,
     grid_size: tuple[int, int] | None = None,
     num_prefix_tokens: int | None = None,
+    outputs: Outputs | None = None,
+    picture_channels: Sequence[int] | None = None,
 ) -> Model:
     """A network that the user already has, ready to be explained: of timm, torchvision, Hugging
     Face, open_clip, or any module built on `scaled_dot_product_attention`.
 
     Args:
-        network: put in eval mode, and moved to `device` if one is given.
+        network: put in eval mode, and moved to `device` if one is given. Of one that was compiled
+            or made parallel the module inside is taken.
         transform: RGB image to (channels, height, width), or an image processor of Hugging Face; by
-            default the one that the network's own configuration describes.
+            default the one that the network's own configuration describes, or that of the network
+            inside it. A warning says so where nothing describes it.
         labels: one per class; by default the network's own, or ImageNet's where timm knows the
-            network as trained on it.
+            network as trained on it. With labels, what is returned are classes.
         image_size: what the default transform makes, one number or (height, width).
         grid_size, num_prefix_tokens: the patch grid and the tokens before it, where they cannot be
             read off the network. Found or given, they are held against what reaches each token.
+        outputs: what it returns: "logits" (one class of several, a softmax), "multi_label" (several
+            at once, a sigmoid each), "probabilities" (after its own softmax or sigmoid), "value" (a
+            regression, or what is not known). By default what its configuration and its last
+            functions say.
+        picture_channels: the input channels that pictures show, one or three; by default the first
+            three, or the first of two.
 
     Raises:
         UnsupportedNetworkError: the network cannot be explained; the message says why.
+        TypeError: it is no network; the message says what would do.
         ValueError: it does not take what the transform makes, or the labels are too many or few.
     """
+    check_network(network)
+    if outputs is not None:
+        check_outputs(outputs, 0)
+    if grid_size is not None:
+        check_pair("grid_size", grid_size, "(rows, columns)")
+    network = bare(network)
     if device is not None:
         network = network.to(find_device(device))
+    inner = described(network)
+    guessed = transform is None and inner is None
     if transform is None:
-        transform = default_transform(network, image_size)
+        transform = default_transform(inner or network, image_size)
     transform = getattr(transform, "image_processor", transform)  # of images and texts together
     said = {"grid_size": grid_size, "num_prefix_tokens": num_prefix_tokens}
     given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    image = black_image(transform)
-    height, width = image.shape[-2:]
     try:
+        refuse_volumes(network)
+        image = black_image(transform)
+        height, width = image.shape[-2:]
         first = probe(network, image)
         layout = read_layout(network, first, (height, width), **given)
         check_order(network, image, layout)
     except UnsupportedNetworkError as error:
         message = f"{name}: {error}" if name else str(error)
         raise UnsupportedNetworkError(message, error.finding) from error
-    num_classes = first.logits.shape[-1] if classifies(network, first.output) else 0
-    labels = label_tables.known_labels(network, num_classes) if labels is None else tuple(labels)
-    if labels is not None and len(labels) != num_classes:
-        raise ValueError(f"got {len(labels)} labels for a network with {num_classes} classes")
+    inner = inner or network
+    width = first.logits.shape[-1]
+    num_classes = width if labels is not None or classifies(network, first) else 0
+    if labels is None and owns_answer(inner, network, first):
+        known = label_tables.known_labels(inner, num_classes)
+    else:
+        known = None if labels is None else label_tables.as_labels(labels)
+    if known is not None and len(known) != num_classes:
+        what = "classes" if classifies(network, first) else "values (features, it seems)"
+        raise ValueError(f"got {len(known)} labels for a network with {num_classes} {what}")
+    if outputs is not None:
+        check_outputs(outputs, num_classes)
+    if guessed:
+        say_that_it_is_unknown(network)
     mean, std = normalisation(transform)
     name = name or type(network).__name__
     return Model(
         network.eval(),
         transform,
         layout,
-        labels,
+        known,
         name,
         num_classes,
         mean,
         std,
+        outputs=outputs or read_outputs(inner, first, num_classes),
         given_layout=given,
+        picture_channels=as_channels(picture_channels, image.shape[1]),
     )
 
 

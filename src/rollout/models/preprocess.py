@@ -152,9 +152,11 @@ def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
             if isinstance(result, Tensor)
             else type(result).__name__
         )
+        volume = isinstance(result, Tensor) and result.dim() == 4
+        more = "; record_attention(network, volumes) takes volumes and films" if volume else ""
         raise ValueError(
             "transform must turn an RGB image into a floating point tensor (channels, height, "
-            f"width), got {made}"
+            f"width), got {made}{more}"
         )
     return result
 

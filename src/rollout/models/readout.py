@@ -11,6 +11,7 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.pooling import attention_readout, maximum_readout
 from rollout.maths.token_layout import Pooling, TokenLayout
+from rollout.models.described import described
 from rollout.settings import HeadFusion
 
 
@@ -24,7 +25,14 @@ def find_pooling(network: nn.Module, record: AttentionRecord) -> Pooling | None:
         keys = {call.shape[-1] for call in record.pooling}
         return "class_attention" if keys == {record.num_tokens + 1} else "map"
     declared = declared_pooling(network)
-    return declared or (measured_pooling(record) if record.pooled else None)
+    measured = measured_pooling(record) if record.pooled and declared is None else None
+    return declared or measured or _declared_inside(network)
+
+
+def _declared_inside(network: nn.Module) -> Pooling | None:
+    """By the network inside another, where no gradient says better."""
+    inner = described(network)
+    return None if inner is None else declared_pooling(inner)
 
 
 def _is_read(record: AttentionRecord) -> bool:
@@ -66,10 +74,11 @@ def _arrivals(
 ) -> tuple[Tensor | None, ...] | None:
     """What of the first image's answer arrives at each call; None where that was not recorded."""
     edges = [call.edge for call in calls if call.edge is not None]
-    if record.logits_graph is None or record.logits_graph.is_meta or not edges:
+    logits = record.logits_graph
+    if logits is None or logits.is_meta or not logits.requires_grad or not edges:
         return None
-    signs = torch.linspace(-1, 1, record.logits_graph.shape[-1], device=record.logits_graph.device)
-    total = (record.logits_graph[0] * signs).sum()
+    signs = torch.linspace(-1, 1, logits.shape[-1], device=logits.device)
+    total = (logits[0] * signs).sum()
     return torch.autograd.grad(total, edges, retain_graph=True, allow_unused=True)
 
 

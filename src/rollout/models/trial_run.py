@@ -1,5 +1,9 @@
 """The first look at a network: what it makes of a black picture, and where its patches stand."""
 
+import re
+from inspect import signature
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -7,12 +11,50 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.forward_pass import field_of, observed, record_attention
+from rollout.capture.forward_pass import bare, observe, record_attention
 from rollout.errors import UnsupportedNetworkError
 from rollout.maths.token_layout import TokenLayout
+from rollout.models.inputs import input_device, input_dtype
 from rollout.models.readout import declared_pooling
 
 TOWERS = ("vision_model", "visual", "vision_tower", "image_encoder")
+
+
+def check_network(network: object) -> None:
+    """Refuse what is no network, with what would do."""
+    if isinstance(network, nn.Module):
+        return
+    inner = getattr(network, "model", None)  # a pipeline of Hugging Face
+    if isinstance(getattr(network, "network", None), nn.Module):
+        cure = "it is a model already: pass it to explain, or its .network"
+    elif isinstance(inner, nn.Module):
+        cure = "pass its .model, and its .image_processor as transform"
+    elif isinstance(network, str | Path):
+        cure = "load_model takes a name, and a file of weights as its checkpoint"
+    else:
+        cure = "load_model loads one by its name"
+    raise TypeError(
+        f"wrap_model takes a torch.nn.Module, got {type(network).__name__} {network!r:.60}; {cure}"
+    )
+
+
+def refuse_volumes(network: nn.Module) -> None:
+    """Refuse what cuts volumes or films into patches: a map of theirs is not flat."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    first = next((module for module in network.modules() if isinstance(module, kinds)), None)
+    frames = getattr(getattr(network, "config", None), "num_frames", None)
+    if isinstance(first, nn.Conv3d) or frames is not None:
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__} takes volumes or films: its patches lie in three dimensions,"
+            f" and wrap_model explains flat images. {_RECORD}",
+            "its patches lie in three dimensions",
+        )
+
+
+_RECORD = (
+    "record_attention(network, volume) takes them as they are, and attention_rollout and "
+    "gradient_rollout what it records"
+)
 
 
 def probe(network: nn.Module, image: Tensor) -> AttentionRecord:
@@ -21,37 +63,44 @@ def probe(network: nn.Module, image: Tensor) -> AttentionRecord:
     Args:
         image: a black one, as the transform makes it, (1, channels, height, width).
     """
-    gradients = declared_pooling(network) is None  # then they show what the classifier reads
+    image = _fitting(network, image)
+    if declared_pooling(network) is None:  # then gradients show what the classifier reads
+        try:
+            return record_attention(network, image)
+        except UnsupportedNetworkError as error:
+            if error.finding != str(error):  # no graph of tokens, with gradients or without
+                raise
+        except Exception:  # methods without gradients may work all the same
+            pass
     try:
-        return record_attention(network, _as_weights(network, image), gradients=gradients)
+        return record_attention(network, image, gradients=False)
     except UnsupportedNetworkError:
         raise
     except Exception as error:  # whatever a network raises when it is given the wrong thing
-        cures = ["the transform it was trained with", "another image_size"]
-        towers = [name for name in TOWERS if isinstance(getattr(network, name, None), nn.Module)]
-        cures += [f"the part that takes images alone, .{name}" for name in towers]
         raise ValueError(
             f"{type(network).__name__} does not take what its transform makes, images of shape "
-            f"{tuple(image.shape[1:])}; give wrap_model {', or '.join(cures)} ({error})"
+            f"{tuple(image.shape[1:])}; give wrap_model {', or '.join(_cures(network, error))} "
+            f"({error})"
         ) from error
 
 
-def classifies(network: nn.Module, output: object) -> bool:
-    """Whether the network returns a logit per class; towers of CLIP and its like return features.
-
-    Args:
-        output: what it returned.
-    """
-    classes = getattr(network, "num_classes", None)
-    if isinstance(classes, int):
-        return classes > 0
-    if not isinstance(output, Tensor):
-        return field_of(output, "logits") is not None
-    return output.dim() == 2 and not type(network).__module__.startswith("open_clip.")
+def _cures(network: nn.Module, error: Exception) -> list[str]:
+    """What to give wrap_model instead, as far as the network and the error tell."""
+    cures = ["the transform it was trained with"]
+    if re.search(r"\b(sizes?|shapes?|height|width|resolution|divisible)\b", str(error), re.I):
+        cures.append("another image_size")
+    if "interpolate_pos_encoding" in signature(network.forward).parameters:
+        cures.append(
+            "for images of another size a module that calls it with interpolate_pos_encoding=True"
+        )
+    if any(hasattr(module, "_hf_hook") for module in network.modules()):
+        cures.append("the network without its weights offloaded")
+    towers = [name for name in TOWERS if isinstance(getattr(network, name, None), nn.Module)]
+    return cures + [f"the part that takes images alone, .{name}" for name in towers]
 
 
 def check_order(network: nn.Module, image: Tensor, layout: TokenLayout) -> None:
-    """See that the patches stand row by row behind the prefix: each corner reaches its own token.
+    """See that the patches stand row by row behind the prefix: each reaches its own token.
 
     Args:
         image: as for `probe`.
@@ -60,22 +109,33 @@ def check_order(network: nn.Module, image: Tensor, layout: TokenLayout) -> None:
         UnsupportedNetworkError: tokens are shuffled, stand after the patches, or the grid is wrong.
     """
     rows, columns = layout.grid_size
-    corners = [(row, column) for row in (0, rows - 1) for column in (0, columns - 1)]
-    variants = torch.cat([image, *(_with_noise(image, layout, corner) for corner in corners)])
-    values = _first_values(network, _as_weights(network, variants))  # (1 + 4, tokens, values)
+    patches = _probed(rows, columns)
+    variants = torch.cat([image, *(_with_noise(image, layout, patch) for patch in patches)])
+    values = _first_values(network, _fitting(network, variants))  # (1 + patches, tokens, values)
     if values is None or values.is_meta or values.shape[1] != layout.num_tokens:
         return
-    changes = (values[1:] - values[:1]).abs().amax(dim=2)  # (corners, tokens)
-    for corner, change in zip(corners, changes, strict=True):
-        token = layout.token(corner)
-        if change[token] <= 1e-3 * change.max() and change.max() > 0:
-            found = int(change.argmax())
+    changes = (values[1:] - values[:1]).abs().amax(dim=2)  # (patches, tokens)
+    for patch, change in zip(patches, changes, strict=True):
+        token, found = layout.token(patch), int(change.argmax())
+        # Where convolutions overlap, its neighbours change too, and the noise decides which most.
+        if change[token] < change[found] / 2:
             raise UnsupportedNetworkError(
                 f"the tokens of {type(network).__name__} are not {layout.num_prefix_tokens} prefix "
                 f"tokens and then a grid of {rows} x {columns} patches row by row: the patch at "
-                f"{corner} reaches token {found}, not token {token}",
+                f"{patch} reaches token {found}, not token {token}",
                 "the patches are not laid out row by row behind the other tokens",
             )
+
+
+MOST_PROBED = 8  # patches beside the corners
+
+
+def _probed(rows: int, columns: int) -> list[tuple[int, int]]:
+    """The corners, and enough others to tell rows from columns whatever the two grids."""
+    corners = {(row, column) for row in (0, rows - 1) for column in (0, columns - 1)}
+    inner = [(row, column) for row in range(rows) for column in range(columns)]
+    inner = [patch for patch in inner if patch not in corners]
+    return [*sorted(corners), *Random(0).sample(inner, min(MOST_PROBED, len(inner)))]
 
 
 def _with_noise(image: Tensor, layout: TokenLayout, patch: tuple[int, int]) -> Tensor:
@@ -92,10 +152,22 @@ def _with_noise(image: Tensor, layout: TokenLayout, patch: tuple[int, int]) -> T
 def _first_values(network: nn.Module, images: Tensor) -> Tensor | None:
     """The values of the first attention, (batch, tokens, values); the rest is not computed."""
     try:
-        with observed(network, _FirstAttention, gradients=False) as (eager, _):
-            eager(images)
+        return _values_of(network, images)
+    except Exception:  # a network may take one image a call, or lay several out side by side
+        each = [_values_of(network, image) for image in images.split(1)]
+        values = [one for one in each if one is not None]
+        return torch.cat(values) if len(values) == len(each) else None
+
+
+def _values_of(network: nn.Module, images: Tensor) -> Tensor | None:
+    network = bare(network)
+    try:
+        observe(network, images, _FirstAttention(network, gradients=False))
     except _Found as found:
-        values = found.values.reshape(len(images), -1, *found.values.shape[-2:])
+        values = found.values
+        if len(values) % len(images):
+            raise ValueError("the images did not stay apart") from found
+        values = values.reshape(len(images), -1, *values.shape[-2:])
         return values.float().transpose(1, 2).flatten(2)
     return None
 
@@ -113,6 +185,5 @@ class _FirstAttention(AttentionRecorder):
         raise _Found(value.detach())
 
 
-def _as_weights(network: nn.Module, images: Tensor) -> Tensor:
-    """The images on the device and in the precision of the network's weights."""
-    return images.to(next(network.parameters()))
+def _fitting(network: nn.Module, images: Tensor) -> Tensor:
+    return images.to(input_device(network), input_dtype(network))

@@ -45,7 +45,8 @@ function render({ model, el }) {
     made.classList.toggle("rival", rival);
     made.title = `${index}: ${labels[index]}, logit ${logits[index].toFixed(2)}; click to explain this class`;
     const bar = element("span", "bar", "");
-    bar.style.width = `${97 * probabilities[index]}%`;
+    const percent = 100 * probabilities[index], known = !Number.isNaN(percent);
+    bar.style.width = known ? `${0.97 * percent}%` : "0";
     const compare = element("button", "", "vs");
     compare.title = rival ? "stop comparing" : "compare the target with this class";
     compare.onclick = event => { event.stopPropagation(); ask({ rival: rival ? -1 : index }); };
@@ -53,7 +54,7 @@ function render({ model, el }) {
     made.dataset.index = index;
     made.append(bar, element("span", "name", labels[index]),
       element("span", "number logit", logits[index].toFixed(1)),
-      element("span", "number", `${(100 * probabilities[index]).toFixed(1)} %`), compare);
+      element("span", "number", known ? `${percent.toFixed(1)} %` : ""), compare);
     return made;
   }
 
