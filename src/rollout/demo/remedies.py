@@ -38,8 +38,8 @@ def remedies(recording: Recording) -> dict[str, Tensor]:
         "all blocks": attention_rollout(attentions, readout=readout),
         "from block 2": attention_rollout(attentions, readout=readout, start_block=1),
         "max, discard 0.9": attention_rollout(attentions, readout=readout, **strongest),
-        "weighted by the values' norms": attention_rollout(by_values, readout=readout),
-        "columns far above the median removed": attention_rollout(removed, readout=readout),
+        "weighted by values": attention_rollout(by_values, readout=readout),
+        "far columns removed": attention_rollout(removed, readout=readout),
         "last block alone": read_rows(readout, attentions[-1].mean(dim=1)),
     }
     maps = {name: recording.layout.to_grid(row).float().cpu() for name, row in rows.items()}
