@@ -1,6 +1,6 @@
 """The same Vision Transformer in three libraries: timm's weights under the others' names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torchvision
@@ -47,25 +47,24 @@ def torchvision_twin(network: VisionTransformer) -> nn.Module:
     return twin
 
 
-def hugging_face_twin(network: VisionTransformer, labels: Sequence[str]) -> nn.Module:
-    """Hugging Face's network with the weights of a plain square ViT of timm, and its labels."""
-    import transformers  # not needed by anything else here
-
+def hugging_face_config(network: VisionTransformer) -> dict[str, Any]:
+    """The sizes of a plain square ViT of timm, as arguments for `transformers.ViTConfig`."""
     width, heads, hidden = _sizes(network)
     norm: Any = network.norm
-    config = transformers.ViTConfig(
-        image_size=network.patch_embed.img_size[0],
-        patch_size=network.patch_embed.patch_size[0],
-        hidden_size=width,
-        num_hidden_layers=len(network.blocks),
-        num_attention_heads=heads,
-        intermediate_size=hidden,
-        layer_norm_eps=norm.eps,
-        id2label=dict(enumerate(labels)),
-    )
-    twin = transformers.ViTForImageClassification(config)
-    twin.load_state_dict(_renamed(_split(network.state_dict()), _HUGGING_FACE))
-    return twin
+    return {
+        "image_size": network.patch_embed.img_size[0],
+        "patch_size": network.patch_embed.patch_size[0],
+        "hidden_size": width,
+        "num_hidden_layers": len(network.blocks),
+        "num_attention_heads": heads,
+        "intermediate_size": hidden,
+        "layer_norm_eps": norm.eps,
+    }
+
+
+def hugging_face_state(network: VisionTransformer) -> dict[str, Tensor]:
+    """The weights of a plain ViT of timm, as `transformers.ViTForImageClassification` has them."""
+    return _renamed(_split(network.state_dict()), _HUGGING_FACE)
 
 
 def _sizes(network: VisionTransformer) -> tuple[int, int, int]:
