@@ -222,7 +222,7 @@ def subjects(tmp_path_factory):
     for name, network in {"four": four, "features": features, "crane": crane}.items():
         files[name] = str(folder / f"{name}.pt")
         torch.save(network.state_dict(), files[name])
-    small = {"discard_ratios": [0.0, 0.9], "more_images": ["photo_dog"]}
+    small = {"discard_ratios": [0.0, 0.9], "more_images": ["photo_coffee"]}
     wide = {"model_name": "test_vit", "checkpoint": files["four"], "image_size": [160, 320]}
     return {
         "imagenet": {"model_name": IMAGENET, "image_path": "photo_cat", "target": "tabby"},
