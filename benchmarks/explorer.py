@@ -64,6 +64,8 @@ seconds = time.perf_counter() - start
 MODELS = {
     "demo": ("demo", ""),
     "ViT-B/16": ("vit_base_patch16_224", ", pretrained=False"),
+    "DINOv2-S, 224 px": ("dinov2_scenes", ""),
+    "DINOv2-S, 518 px": ("dinov2_scenes", ", image_size=518"),
 }
 
 
@@ -81,7 +83,7 @@ HOW = f"""\
 each. From the event in the page to the frame after the canvas was painted with
 the answer; milliseconds. "One gradient rollout" is `explain` of the prepared image in the same
 kernel. A first hover fetches the maps of all patches; the others are painted from them. Targets
-hold for the demo model on an idle machine; the weights of the other are random. The empty request
+hold for the demo model on an idle machine; the weights of ViT-B/16 are random. The empty request
 does nothing in the kernel: what the machine and its load cost before the explorer does anything."""
 
 

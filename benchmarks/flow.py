@@ -4,6 +4,7 @@
                                                             model's samples, in two minutes
     OMP_NUM_THREADS=1 python benchmarks/flow.py --networkx  and one token by Edmonds-Karp: minutes
     OMP_NUM_THREADS=1 python benchmarks/flow.py --large     1370 tokens, 12 blocks, and the memory
+    OMP_NUM_THREADS=1 python benchmarks/flow.py --real      DINOv2-S on photographs: 257, 1370 tokens
 
 Synthetic attention: random scores, a random popularity of every key, and heads that look nearby.
 `sharpness` is their spread; at 0.3 attention is nearly uniform, at 5 most rows look at few tokens.
@@ -113,6 +114,15 @@ def demo_attention():
     return {name: list(record.attentions) for name, record in records.items()}
 
 
+def real_attention(side):
+    """DINOv2-S on each photograph: name to (1, heads, query, key) per block, computed on demand."""
+    model = load_model("dinov2_small", image_size=side)
+    for name in sample_names():
+        if name.startswith("photo"):
+            image = model.images(sample_path(name))
+            yield name, record_attention(model.network, image, gradients=False).attentions
+
+
 def measure(attentions, rounds=1):
     """The flow, and the seconds of the best round."""
     seconds = []
@@ -172,6 +182,21 @@ def large_table():
         print_peak_memory()
 
 
+def real_table():
+    print(HEADER)
+    for side in (224, 518):
+        flows = []
+        for name, attentions in real_attention(side):
+            flow, seconds = measure(attentions)
+            dense = None
+            if side == 224:
+                dense = seconds_by_dense_scipy(list(attentions), flow.values[0].numpy())
+            print_row(f"DINOv2-S, {name}", attentions, flow, seconds, dense)
+            flows.append(flow)
+        print(f"DINOv2-S at {side} px, all {len(flows)} photographs: {count_cuts(flows)}")
+        print_peak_memory()
+
+
 def print_peak_memory():
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"{'':24} peak so far {peak:.2f} GB, attention and libraries included", flush=True)
@@ -181,9 +206,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networkx", action="store_true", help="one token by Edmonds-Karp, too")
     parser.add_argument("--large", action="store_true", help="1370 tokens, 12 blocks, instead")
+    parser.add_argument("--real", action="store_true", help="DINOv2-S on photographs, instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.large:
+    if arguments.real:
+        real_table()
+    elif arguments.large:
         large_table()
     else:
         small_table(arguments.networkx)
