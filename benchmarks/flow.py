@@ -4,7 +4,7 @@
                                                             model's samples, in two minutes
     OMP_NUM_THREADS=1 python benchmarks/flow.py --networkx  and one token by Edmonds-Karp: minutes
     OMP_NUM_THREADS=1 python benchmarks/flow.py --large     1370 tokens, 12 blocks, and the memory
-    OMP_NUM_THREADS=1 python benchmarks/flow.py --real      DINOv2-S on photographs: 257, 1370 tokens
+    OMP_NUM_THREADS=1 python benchmarks/flow.py --real      DINOv2-S on photos: 257, 1370 tokens
 
 Synthetic attention: random scores, a random popularity of every key, and heads that look nearby.
 `sharpness` is their spread; at 0.3 attention is nearly uniform, at 5 most rows look at few tokens.
