@@ -139,14 +139,21 @@ def _probed(rows: int, columns: int) -> list[tuple[int, int]]:
 
 
 def _with_noise(image: Tensor, layout: TokenLayout, patch: tuple[int, int]) -> Tensor:
-    """The image with noise in the place of one patch."""
-    (rows, columns), (height, width) = layout.grid_size, image.shape[-2:]
-    tall, wide = max(height // rows, 1), max(width // columns, 1)
-    top, left = patch[0] * height // rows, patch[1] * width // columns
+    """The image with noise on the pixels that one patch was cut from."""
+    height, width = image.shape[-2:]
+    top, left, bottom, right = layout.extent or (0, 0, height, width)
+    down = _pixels(top, (bottom - top) / layout.grid_size[0], patch[0], height)
+    across = _pixels(left, (right - left) / layout.grid_size[1], patch[1], width)
     changed = image.clone()
-    part = changed[..., top : top + tall, left : left + wide]
+    part = changed[..., down, across]
     part += torch.rand(part.shape, generator=torch.Generator().manual_seed(0)).to(part)
     return changed
+
+
+def _pixels(start: float, size: float, place: int, limit: int) -> slice:
+    """Of one patch along one side of the image, at least one pixel; padding is none."""
+    first = min(max(round(start + place * size), 0), limit - 1)
+    return slice(first, max(min(round(start + (place + 1) * size), limit), first + 1))
 
 
 def _first_values(network: nn.Module, images: Tensor) -> Tensor | None:
