@@ -33,7 +33,7 @@ def recording(demo):
 def test_a_subject_is_what_the_parameters_say():
     model, image = open_subject("demo", SCENE, checkpoint=None, image_size=None, labels=None)
     assert model.name == "demo" and image == sample_path(SCENE)
-    with pytest.raises(ValueError, match="the demo model takes no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="weights.pt"):
         open_subject("demo", SCENE, checkpoint="weights.pt")
     with pytest.raises(FileNotFoundError, match="no file nothing"):
         open_subject("demo", "nothing", labels=None)

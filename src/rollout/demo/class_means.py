@@ -37,7 +37,9 @@ def with_class_means(model: Model, *, scenes: int = 10) -> Model:
         head.weight.copy_((means - means.mean(dim=0)) / spread)
         head.bias.copy_(-means.square().sum(dim=1) / (2 * spread))
     network = nn.Sequential(model.network, head).eval()
-    return replace(model, network=network, num_classes=len(CLASSES), labels=CLASSES)
+    return replace(
+        model, network=network, num_classes=len(CLASSES), labels=CLASSES, outputs="logits"
+    )
 
 
 def _features(model: Model, name: str, scenes: int) -> Tensor:
