@@ -1,6 +1,6 @@
 """How good the demo model and its explanations are, on scenes it has never seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,24 +90,43 @@ def _of_maps(cases: Sequence[Tensor]) -> dict[str, float]:
     }
 
 
-def _cases(
-    recording: Recording, batch: list[Scene], method: str, settings: Settings
-) -> Iterator[Tensor]:
-    """With each scene's first object as the target, and with its second: (3, batch) each."""
+def class_maps_of(
+    recording: Recording, batch: Sequence[Scene], maps: Mapping[str, tuple[str, Settings]]
+) -> Iterator[tuple[tuple[Tensor, Tensor], dict[str, Tensor]]]:
+    """With each scene's first object as the target, then with its second.
+
+    Args:
+        batch: scenes of two objects, as they were recorded.
+        maps: name to method and settings.
+
+    Yields:
+        What target and rival cover of each patch, and the named maps: (batch, rows, columns) each.
+    """
     coverages = [_coverage(batch, which, recording.layout.grid_size) for which in (0, 1)]
     for target, rival in ((0, 1), (1, 0)):
         names = [list(scene.masks)[target] for scene in batch]
-        saliency_map = recording.relevance(method, names, settings)
-        yield _case(saliency_map, coverages[target], coverages[rival])
+        found = {
+            name: recording.relevance(method, names, settings)
+            for name, (method, settings) in maps.items()
+        }
+        yield (coverages[target], coverages[rival]), found
 
 
-def _coverage(batch: list[Scene], which: int, grid_size: tuple[int, int]) -> Tensor:
+def _cases(
+    recording: Recording, batch: Sequence[Scene], method: str, settings: Settings
+) -> Iterator[Tensor]:
+    """(3, batch) for each object as the target."""
+    for coverages, maps in class_maps_of(recording, batch, {method: (method, settings)}):
+        yield measure_case(maps[method], *coverages)
+
+
+def _coverage(batch: Sequence[Scene], which: int, grid_size: tuple[int, int]) -> Tensor:
     """Patch coverage of each scene's first or second object: (batch, rows, columns)."""
     masks = [torch.from_numpy(list(scene.masks.values())[which]) for scene in batch]
     return patch_coverage(torch.stack(masks), grid_size)
 
 
-def _case(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
+def measure_case(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
     """Peak, average precision and share of each image: (3, batch)."""
     return torch.stack(
         [
