@@ -1,0 +1,106 @@
+"""The processes that do the jobs: a cluster of this machine, one that exists, or this one alone."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask
+import torch
+from distributed import Client, LocalCluster
+
+from rollout.collection.engine import KILLS, Engine, Held, held_here
+
+_CONFIG = {
+    "distributed.scheduler.allowed-failures": KILLS - 1,
+    "distributed.scheduler.worker-ttl": None,  # a clock that jumps is no dead worker
+    "distributed.comm.timeouts.connect": "60s",  # a busy machine starts processes slowly
+    "distributed.admin.log-format": "%(message)s",
+}
+
+
+@contextmanager
+def open_engine(
+    workers: int | None = None,
+    *,
+    scheduler: str | None = None,
+    value: Any = None,
+    dashboard: bool = True,
+) -> Iterator[Engine]:
+    """An engine, closed afterwards.
+
+    Args:
+        workers: processes on this machine; 0 is this process alone, None one for each GPU, or
+            without one for each core.
+        scheduler: the address of a cluster that exists, such as tcp://10.0.0.1:8786, instead.
+        value: what `held` gives in each job.
+        dashboard: whether Dask's page is served; it needs bokeh.
+
+    Raises:
+        ConnectionError: there is no scheduler at that address.
+    """
+    if scheduler is None and workers == 0:
+        held_here.append(value)
+        try:
+            yield Engine(0)
+        finally:
+            held_here.pop()
+        return
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(_CONFIG))
+        stack.enter_context(_quiet())
+        if scheduler is None:
+            workers = default_workers() if workers is None else workers
+            client = _start_cluster(stack, workers, dashboard and has_dashboard())
+        else:
+            client = stack.enter_context(_connect(scheduler))
+        client.register_plugin(Held(value))
+        shown = client.dashboard_link if dashboard and has_dashboard() else None
+        yield Engine(workers or len(client.nthreads()), shown, client, scheduler)
+
+
+def _start_cluster(stack: ExitStack, workers: int, dashboard: bool) -> Client:
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0" if dashboard else None,
+        silence_logs=logging.CRITICAL,
+    )
+    return stack.enter_context(Client(stack.enter_context(cluster)))
+
+
+def _connect(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout=20)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConnectionError(
+            f"there is no Dask scheduler at {scheduler}; start one with `dask scheduler`, or leave "
+            "--scheduler out"
+        ) from error
+
+
+def default_workers() -> int:
+    """One for each GPU, or without one for each core that this process may use."""
+    gpus = torch.cuda.device_count()
+    if gpus:
+        return gpus
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_dashboard() -> bool:
+    return importlib.util.find_spec("bokeh") is not None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask tells of each worker that dies with a traceback; what matters is in the table."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
