@@ -16,6 +16,7 @@ from rollout.collection.engine import KILLS, Engine, Held, held_here
 _CONFIG = {
     "distributed.scheduler.allowed-failures": KILLS - 1,
     "distributed.scheduler.worker-ttl": None,  # a clock that jumps is no dead worker
+    "distributed.nanny.pre-spawn-environ.TQDM_DISABLE": 1,  # many processes, one bar
     "distributed.comm.timeouts.connect": "60s",  # a busy machine starts processes slowly
     "distributed.admin.log-format": "%(message)s",
 }

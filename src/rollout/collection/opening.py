@@ -65,7 +65,7 @@ def open_one(model: Model, shard: Shard, number: int) -> Opened | dict[str, Any]
     facts = known(shard, number)
     path, target, mask = shard.images[number]
     try:
-        content = _read(path)
+        content = read_bytes(path)
         facts["sha256"] = hashlib.sha256(content).hexdigest()
         image = decode_image(content, path)
         facts["width"], facts["height"] = image.size
@@ -79,7 +79,7 @@ def open_one(model: Model, shard: Shard, number: int) -> Opened | dict[str, Any]
         return facts | {"error": sentence(error)}
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
     try:
         with fsspec.open(path, "rb") as file:
             return file.read()
@@ -89,7 +89,7 @@ def _read(path: str) -> bytes:
 
 def _mask(model: Model, path: str, size: tuple[int, int]) -> Tensor:
     """The mask as the network would see it: what the transform cuts off is cut off."""
-    bright = np.asarray(decode_image(_read(path), path).convert("L")) >= 128
+    bright = np.asarray(decode_image(read_bytes(path), path).convert("L")) >= 128
     picture = Image.fromarray((255 * bright).astype(np.uint8))
     if picture.size != size:
         raise ValueError(f"the mask {path} is {picture.size}, its image {size} (width, height)")
