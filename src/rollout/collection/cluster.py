@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -63,14 +64,31 @@ def open_engine(
 
 
 def _start_cluster(stack: ExitStack, workers: int, dashboard: bool) -> Client:
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0" if dashboard else None,
-        silence_logs=logging.CRITICAL,
-    )
+    with _no_interrupts():
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0" if dashboard else None,
+            silence_logs=logging.CRITICAL,
+        )
     return stack.enter_context(Client(stack.enter_context(cluster)))
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A terminal sends Ctrl-C to all processes; the workers shall leave it to this one.
+
+    The thread that starts them, now and later, inherits what is blocked here, and so do they.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connect(scheduler: str) -> Client:

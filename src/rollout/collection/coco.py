@@ -11,6 +11,7 @@ from scipy.ndimage import find_objects, label
 from torch.nn.functional import interpolate
 
 from rollout.collection.shards import read_table
+from rollout.collection.table import map_of
 from rollout.files import whole_file
 from rollout.maths.boxes import Box, find_boxes, outstanding
 
@@ -60,8 +61,7 @@ def _annotations(
     row: Mapping[str, Any], size: tuple[int, int], threshold: float
 ) -> list[dict[str, Any]]:
     """One for each connected piece of the mask."""
-    flat = torch.from_numpy(np.asarray(row["map"], dtype=np.float32))
-    saliency_map = flat.view(1, int(row["rows"]), int(row["columns"]))
+    saliency_map = torch.from_numpy(map_of(row))[None]
     chosen = outstanding(saliency_map, threshold).float()
     pieces, _ = label(interpolate(chosen[None], size, mode="nearest-exact")[0, 0].numpy())
     places = find_objects(pieces)

@@ -14,14 +14,14 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from rollout.collection.inputs import absolute
+from rollout.collection.lock import only_one
 from rollout.collection.table import count_file, to_bytes
 from rollout.files import whole_file
 
-SETTINGS, IMAGES, LOCK, OVERLAYS = "_settings.json", "_images.parquet", "_lock", "_overlays"
+SETTINGS, IMAGES, OVERLAYS = "_settings.json", "_images.parquet", "_overlays"
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,10 @@ class Folder:
             yield
             return
         root = Path(self._filesystem()[1])
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RuntimeError(
-                f"{self.url} is being filled by another run; wait for its end or give another --out"
-            ) from error
-        try:
+        with only_one(root):
             for left in root.glob(".????????.parquet"):  # half files of a run that was killed
                 left.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def begin(self, settings: Mapping[str, Any]) -> bool:
         """Write the settings, or see that they are those of the run before.

@@ -64,7 +64,8 @@ def _expand(given: str) -> pd.DataFrame:
     if filesystem.isdir(path):
         paths = [name for name in sorted(filesystem.find(path)) if _is_image(name)]
     elif _is_glob(path) and not filesystem.exists(path):
-        paths = sorted(name for name in filesystem.glob(path) if filesystem.isfile(name))
+        found = (name for name in filesystem.glob(path) if filesystem.isfile(name))
+        paths = sorted(name for name in found if not Path(name).name.startswith("."))
     elif filesystem.exists(path):
         return _rows([url])
     else:
@@ -131,7 +132,8 @@ def _texts(table: pd.DataFrame, name: str) -> list[str]:
 
 def _text(value: object) -> str:
     """A column of numbers with gaps is one of floats: class 3 must not become 3.0."""
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+    text = str(value)
+    return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text
 
 
 def _within(folder: str, path: str) -> str:

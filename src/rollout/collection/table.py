@@ -106,6 +106,12 @@ def as_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
+def map_of(row: Mapping[str, Any]) -> np.ndarray:
+    """The map of a row of the table that has one, (rows, columns) float32."""
+    values = np.asarray(row["map"], dtype=np.float32)
+    return values.reshape(int(row["rows"]), int(row["columns"]))
+
+
 def in_order(tables: Sequence[pa.Table]) -> pa.Table:
     """All rows, image after image; those of one image in the order of the tables."""
     joined = pa.concat_tables(tables)
