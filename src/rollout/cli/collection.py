@@ -4,9 +4,12 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollout.settings import HEAD_FUSIONS, METHODS
+
+if TYPE_CHECKING:
+    from rollout.collection.shards import Collected
 
 _EPILOG = """\
 examples:
@@ -129,11 +132,27 @@ def _add_boxes(commands: Any) -> None:
 def _collect(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint is not None and arguments.model == "demo":
         raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
+    started = time.monotonic()
+    try:
+        collected = _collected(arguments)
+    except KeyboardInterrupt:
+        message = "interrupted; what is written is whole, and the same command goes on from there"
+        print(f"rollout: error: {message}", file=sys.stderr)
+        return 130
+    rate = collected.done / (time.monotonic() - started)
+    before = collected.images - collected.done
+    print(
+        f"{arguments.out}: {collected.images} images, {collected.rows} rows, {collected.errors} "
+        f"with an error; {collected.done} images now ({rate:.1f} a second), {before} before"
+    )
+    return 1 if collected.errors == collected.images else 0
+
+
+def _collected(arguments: argparse.Namespace) -> "Collected":
     from rollout.collection.collect import collect
 
-    started = time.monotonic()
     method = "attention_rollout" if arguments.target is None else "gradient_rollout"
-    collected = collect(
+    return collect(
         arguments.model,
         arguments.inputs,
         arguments.out,
@@ -150,13 +169,6 @@ def _collect(arguments: argparse.Namespace) -> int:
         scheduler=arguments.scheduler,
         announce=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    rate = collected.done / (time.monotonic() - started)
-    before = collected.images - collected.done
-    print(
-        f"{arguments.out}: {collected.images} images, {collected.rows} rows, {collected.errors} "
-        f"with an error; {collected.done} images now ({rate:.1f} a second), {before} before"
-    )
-    return 1 if collected.errors == collected.images else 0
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
