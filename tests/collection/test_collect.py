@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 import zipfile
 
@@ -18,7 +19,7 @@ from helpers import left_as_it_was, small_vit
 from image_files import write_images
 from PIL import Image
 
-from rollout import collect, explain, wrap_model
+from rollout import collect, describe, explain, wrap_model
 from rollout.collection import folder as folders
 from rollout.collection import run as runs
 from rollout.collection.folder import Folder
@@ -102,7 +103,17 @@ def test_one_forward_pass_makes_all_maps(model, photos, tmp_path):
     passes = []
     model.network.register_forward_hook(lambda _, images, out: passes.append(len(images[0])))
     gather(model, photos, tmp_path / "maps", batch=5, shard_size=10, **SIX)
-    assert passes == [1, 5, 5]  # a black image first, which tries the settings out
+    assert passes == [1, 1, 5, 5]  # black images first: what the settings and the memory allow
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_made_smaller(
+    model, photos, tmp_path, monkeypatch
+):
+    passes = []
+    model.network.register_forward_hook(lambda _, images, out: passes.append(len(images[0])))
+    monkeypatch.setattr(sys.modules[collect.__module__], "MEMORY_LIMIT", 4 * describe(model).memory)
+    gather(model, photos, tmp_path / "maps", batch=5, shard_size=10)
+    assert passes[-5:] == [2] * 5
 
 
 def test_targets_and_masks_come_from_a_table(model, photos, tmp_path):

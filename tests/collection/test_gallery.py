@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from browser import FLAGS, HOW_TO_GET_ONE, find_browser
 from image_files import write_images
 from PIL import Image
 
@@ -108,7 +109,10 @@ def test_a_click_on_a_column_sorts_by_it(collection, tmp_path):
     write_gallery(collection, tmp_path / "gallery.html")
     asked, complaints = [], []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch()
+        path = find_browser(playwright.chromium.executable_path)
+        if path is None:
+            pytest.skip(HOW_TO_GET_ONE)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from distributed.system import MEMORY_LIMIT
 
-from rollout.collection.cluster import open_engine
+from rollout.collection.cluster import default_workers, open_engine
 from rollout.collection.folder import Folder
 from rollout.collection.inputs import Inputs, list_images
 from rollout.collection.opening import Opened
@@ -22,6 +24,7 @@ from rollout.collection.task import (
     hash_weights,
 )
 from rollout.collection.work import explain_together
+from rollout.models.card import describe
 from rollout.models.load import load_model
 from rollout.models.model import Model
 from rollout.settings import HeadFusion, Settings
@@ -68,7 +71,7 @@ def collect(
         start_block, end_block, head, query, legacy: as for `explain`, for every map.
         checkpoint, device: for `load_model`, where `model` is a name.
         shard_size: images of one task and one file. What is killed loses at most these.
-        batch: images of one forward pass.
+        batch: images of one forward pass; fewer where so many do not fit into memory.
         overlays: whether each map is written as a PNG too, in the look of vit-explain.
         workers: processes; 0 is this one alone, None one for each GPU, else for each core.
         scheduler: the address of a Dask cluster that exists, such as tcp://10.0.0.1:8786.
@@ -93,6 +96,8 @@ def collect(
     ratios = tuple(map(float, discard_ratios))
     task = Task(tuple(methods), found, tuple(head_fusions), ratios, knobs, batch, overlays)
     _try_out(loaded, task)
+    if scheduler is None and loaded.device.type == "cpu":
+        task = replace(task, batch=min(batch, _most_images(loaded, workers)))
     run = Run(
         loaded if workers == 0 and scheduler is None else model,
         options,
@@ -122,6 +127,12 @@ def _targets(
     if targets is None:
         targets = [GIVEN if (images["target"] != "").any() else PREDICTED]
     return find_targets(model, targets)
+
+
+def _most_images(model: Model, workers: int | None) -> int:
+    """Images of one forward pass that take half of a process's share of the memory."""
+    processes = max(1, default_workers() if workers is None else workers)
+    return max(1, int(MEMORY_LIMIT / processes / 2 / describe(model).memory))
 
 
 def _try_out(model: Model, task: Task) -> None:
