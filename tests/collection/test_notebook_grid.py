@@ -6,6 +6,7 @@ import nbformat
 import pandas as pd
 import pytest
 from helpers import write_notebook
+from nbclient.exceptions import DeadKernelError
 
 from rollout.cli.main import main
 from rollout.collection import notebook_grid
@@ -62,7 +63,7 @@ def ran(monkeypatch):
     def run(notebook, out, parameters):
         calls.append(dict(parameters))
         if parameters["target"] == "dies":
-            raise notebook_grid.DeadKernelError("Kernel died")
+            raise DeadKernelError("Kernel died")
         (out / notebook.name).parent.mkdir(parents=True, exist_ok=True)
         (out / notebook.name).write_text("ran")
         return [out / notebook.name]

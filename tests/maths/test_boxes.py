@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import find_objects, label
-from torch.nn.functional import interpolate
 
-from rollout.maths.boxes import Box, find_boxes, outstanding
+from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 
 MAPS = arrays(np.float32, (2, 3, 5), elements=st.floats(0, 1, width=16))
 
 
 def drawn(mask, size):
-    return interpolate(mask.float().unsqueeze(1), size, mode="nearest-exact")[:, 0].bool().numpy()
+    """Each pixel asks in which patch its centre lies."""
+    height, width = size
+    rows = ((np.arange(height) + 0.5) * mask.shape[1] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * mask.shape[2] / width).astype(int)
+    return mask.numpy()[:, rows[:, None], columns]
 
 
 def test_a_patch_stands_out_above_the_mean_plus_deviations():
@@ -38,6 +41,9 @@ def test_a_map_without_contrast_has_neither_mask_nor_box(value):
 def test_boxes_are_those_of_the_pieces_of_the_drawn_mask(values, height, width, threshold):
     maps = torch.from_numpy(values)
     pictures = drawn(outstanding(maps, threshold), (height, width))
+    np.testing.assert_array_equal(
+        draw_mask(outstanding(maps, threshold), (height, width)).numpy(), pictures
+    )
     for picture, boxes in zip(pictures, find_boxes(maps, (height, width), threshold), strict=True):
         pieces, _ = label(picture)
         expected = {

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rollout.cli import ending
 from rollout.settings import HEAD_FUSIONS, METHODS
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ def _collect(arguments: argparse.Namespace) -> int:
         collected = _collected(arguments)
     except KeyboardInterrupt:
         message = "interrupted; what is written is whole, and the same command goes on from there"
-        print(f"rollout: error: {message}", file=sys.stderr)
-        return 130
+        return ending.complain(message, ending.INTERRUPTED)
     rate = collected.done / (time.monotonic() - started)
     before = collected.images - collected.done
     print(

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.ndimage import find_objects, label
-from torch.nn.functional import interpolate
 
 from rollout.collection.shards import read_table
 from rollout.collection.table import map_of
 from rollout.files import whole_file
-from rollout.maths.boxes import Box, find_boxes, outstanding
+from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 
 _READ = ["path", "method", "head_fusion", "discard_ratio", "target", "label", "probability", "map"]
 _READ += ["rows", "columns", "seen_height", "seen_width", "error"]
@@ -62,8 +61,7 @@ def _annotations(
 ) -> list[dict[str, Any]]:
     """One for each connected piece of the mask."""
     saliency_map = torch.from_numpy(map_of(row))[None]
-    chosen = outstanding(saliency_map, threshold).float()
-    pieces, _ = label(interpolate(chosen[None], size, mode="nearest-exact")[0, 0].numpy())
+    pieces, _ = label(draw_mask(outstanding(saliency_map, threshold), size)[0].numpy())
     places = find_objects(pieces)
     said = {name: row[name] for name in ("method", "head_fusion")}
     said["discard_ratio"] = round(float(row["discard_ratio"]), 6)

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from rollout.collection.cluster import open_engine
 from rollout.collection.combinations import Combination, check_parameters, list_combinations
 from rollout.collection.engine import Lost
 from rollout.collection.lock import only_one
-from rollout.collection.notebooks import run_notebook
+from rollout.collection.notebooks import FAILURES, run_notebook
 from rollout.files import whole_file
 
 INDEX, MARK = "index.csv", "_done.json"
@@ -127,7 +125,7 @@ def run_combination(combination: Combination) -> Outcome:
     combination.executed.unlink(missing_ok=True)
     try:
         run_notebook(combination.notebook, combination.folder, dict(combination.parameters))
-    except (PapermillExecutionError, DeadKernelError) as error:
+    except FAILURES as error:
         said = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         return Outcome(FAILED, time.perf_counter() - started, " ".join(said.split()))
     seconds = time.perf_counter() - started

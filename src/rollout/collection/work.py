@@ -12,7 +12,7 @@ from torch import Tensor
 from rollout.collection.opening import REFUSED, Opened, known, numbers, open_batches, sentence
 from rollout.collection.table import as_table, in_order, measure
 from rollout.collection.task import GIVEN, PREDICTED, Shard, Task
-from rollout.explanations.recording import Recording, record_model
+from rollout.explanations.recording import Recording, record_prepared
 from rollout.maths.metrics import patch_coverage
 from rollout.models.model import Model
 from rollout.settings import Settings
@@ -72,9 +72,9 @@ def explain_together(
     Raises:
         ValueError, RuntimeError: an image or a setting that does not go.
     """
-    images = model.images(torch.stack([one.tensor for one in opened]))
+    images = torch.stack([one.tensor for one in opened]).to(model.device, model.dtype)
     several = sum(len(task.targets_of(method)) for method in task.methods) > 1
-    recording = record_model(model, images, gradients=task.gradients, keep_graph=several)
+    recording = record_prepared(model, images, gradients=task.gradients, keep_graph=several)
     tables = []
     for method in task.methods:
         for target in task.targets_of(method):

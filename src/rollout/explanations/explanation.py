@@ -22,7 +22,7 @@ from rollout.explanations.recording import (
     record_prepared,
 )
 from rollout.files import whole_file, with_suffix
-from rollout.maths.boxes import Box, find_boxes, outstanding
+from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 from rollout.maths.dominance import Dominance, Scale
 from rollout.maths.placement import stretch
 from rollout.maths.token_layout import Extent
@@ -150,10 +150,8 @@ class Explanation:
         Returns:
             (batch, height, width) of bool, as large as the network saw the images.
         """
-        chosen = outstanding(self.map, threshold).float().unsqueeze(1)
         height, width = self.pictures.shape[1:3]
-        drawn = interpolate(chosen, (height, width), mode="nearest-exact")
-        return drawn.squeeze(1).bool().numpy()
+        return draw_mask(outstanding(self.map, threshold), (height, width)).numpy()
 
     def boxes(self, threshold: float = 0.0) -> list[list[Box]]:
         """For each image a box around each connected piece of `mask`, the weightiest first.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, label
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 ROUNDING = 1e-9  # as a share of the largest value: a map without contrast has no mask
 
@@ -42,6 +43,12 @@ def outstanding(saliency_map: Tensor, threshold: float = 0.0) -> Tensor:
     level = values.mean(dim=1, keepdim=True) + threshold * spread
     level = level + ROUNDING * values.abs().amax(dim=1, keepdim=True)
     return (values > level).view(saliency_map.shape)
+
+
+def draw_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Patches drawn whole: (batch, rows, columns) of bool -> (batch, height, width)."""
+    drawn = interpolate(mask.float().unsqueeze(1), size, mode="nearest-exact")
+    return drawn.squeeze(1).bool()
 
 
 def find_boxes(
