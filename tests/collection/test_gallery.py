@@ -132,7 +132,8 @@ def test_a_click_on_a_column_sorts_by_it(collection, tmp_path):
             assert shares == sorted(shares, reverse=down)
         assert down
         page.get_by_role("button", name="path", exact=True).click()
-        assert column(2) == sorted(column(2), key=str.casefold)
+        numbered = [path for path in column(2) if "<" not in path]
+        assert numbered == sorted(numbered)
         browser.close()
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
