@@ -23,6 +23,7 @@ _CONFIG = {
         # Dask's own value gives all freed memory back at once, which costs two thirds more time.
         "MALLOC_TRIM_THRESHOLD_": 2**30,
         "MALLOC_MMAP_THRESHOLD_": 2**25,
+        "MALLOC_ARENA_MAX": 2,  # one for the network, one for the images opened meanwhile
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1),
     },
     "distributed.comm.timeouts.connect": "60s",  # a busy machine starts processes slowly
