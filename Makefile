@@ -17,7 +17,8 @@ NOTEBOOKS := \
 	notebooks/05_attention_flow.ipynb \
 	notebooks/07_explorer.ipynb \
 	notebooks/09_your_own_model.ipynb \
-	notebooks/10_a_real_model.ipynb
+	notebooks/10_a_real_model.ipynb \
+	notebooks/11_a_collection.ipynb
 
 # Written last, so that a half-finished installation never looks finished. It names the checkout,
 # because a moved or copied .venv still points at the old one.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rollout.capture.forward_pass import record_attention as record_attention
+    from rollout.collection.collect import collect as collect
     from rollout.errors import UnsupportedNetworkError as UnsupportedNetworkError
     from rollout.explanations.explanation import Explanation as Explanation
     from rollout.explanations.explanation import explain as explain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Loaded when first used, so that the mathematics alone needs no timm and no matplotlib.
 _HOME = {
     "record_attention": "capture.forward_pass",
+    "collect": "collection.collect",
     "UnsupportedNetworkError": "errors",
     "Explanation": "explanations.explanation",
     "explain": "explanations.explanation",

@@ -214,3 +214,21 @@ def test_the_demo_model_finds_the_class_in_a_sample():
     for label, rival in [("cat", "dog"), ("dog", "cat")]:
         found = explain(demo, image, target=label).map
         assert (found * coverage[label]).sum() > 2 * (found * coverage[rival]).sum()
+
+
+def test_boxes_and_masks_are_of_the_images_as_the_network_saw_them() -> None:
+    model = wrap_model(small_vit(), image_size=(32, 48))
+    explanation = explain(model, torch.randn(2, 3, 32, 48))
+    for threshold in (0.0, 1.0):
+        masks = explanation.mask(threshold)
+        assert masks.shape == (2, 32, 48) and masks.dtype == bool
+        for mask, values, boxes in zip(
+            masks, explanation.map, explanation.boxes(threshold), strict=True
+        ):
+            level = values.mean() + threshold * values.std(correction=0)
+            expected = (values > level).repeat_interleave(8, 0).repeat_interleave(8, 1)
+            assert torch.equal(torch.from_numpy(mask), expected)
+            covered = torch.zeros(32, 48, dtype=torch.bool)
+            for box in boxes:
+                covered[box.top : box.bottom, box.left : box.right] = True
+            assert boxes and (covered | ~expected).all()

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rollout.cli import ending
+from rollout.cli import collection, ending
 from rollout.settings import HEAD_FUSIONS, METHODS
 
 _OWN = (
@@ -103,6 +103,10 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _notebooks(arguments: argparse.Namespace) -> int:
+    if arguments.grid:
+        from rollout.cli.notebook_grid import run_notebook_grid
+
+        return run_notebook_grid(arguments)
     from rollout.cli.notebooks import run_notebooks
 
     return run_notebooks(arguments)
@@ -127,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_explain(commands)
+    collection.add_commands(commands)
     _add_models(commands)
     _add_notebooks(commands)
     _add_lab(commands)
@@ -183,6 +188,7 @@ def _add_notebooks(commands: Any) -> None:
         metavar=("NAME", "VALUE"),
         help="set a parameter of the notebooks",
     )
+    collection.add_grid(notebooks)
 
 
 def _add_lab(commands: Any) -> None:

@@ -1,1 +1,1 @@
-"""Many runs: notebooks by papermill."""
+"""Many runs: images by the million, and notebooks by papermill."""

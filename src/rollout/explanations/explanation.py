@@ -22,6 +22,7 @@ from rollout.explanations.recording import (
     record_prepared,
 )
 from rollout.files import whole_file, with_suffix
+from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 from rollout.maths.dominance import Dominance, Scale
 from rollout.maths.placement import stretch
 from rollout.maths.token_layout import Extent
@@ -142,6 +143,23 @@ class Explanation:
         """
         height, width = self.pictures.shape[1:3]
         return stretch(self.map, size or (height, width), self.extent, (height, width)).numpy()
+
+    def mask(self, threshold: float = 0.0) -> "ndarray":
+        """The patches above the map's mean plus `threshold` standard deviations, drawn whole.
+
+        Returns:
+            (batch, height, width) of bool, as large as the network saw the images.
+        """
+        height, width = self.pictures.shape[1:3]
+        return draw_mask(outstanding(self.map, threshold), (height, width)).numpy()
+
+    def boxes(self, threshold: float = 0.0) -> list[list[Box]]:
+        """For each image a box around each connected piece of `mask`, the weightiest first.
+
+        Their pixels are those of the image as the network saw it.
+        """
+        height, width = self.pictures.shape[1:3]
+        return find_boxes(self.map, (height, width), threshold)
 
     def title(self, index: int = 0) -> str:
         """Method, target and probability, such as "gradient rollout: dog (98%)".

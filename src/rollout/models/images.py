@@ -54,6 +54,11 @@ def load_image(source: Any) -> Image.Image:
     return _open(image_path(source), None)
 
 
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """As `load_image`, from the bytes of a file; errors call it `name`."""
+    return _open(io.BytesIO(content), name)
+
+
 def image_path(source: str | PathLike[str]) -> Path:
     """The file meant by a path or by the name of a sample.
 
