@@ -1,11 +1,17 @@
 """What a whole collection looks like: means of maps, and the pictures behind rows of its table."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import torch
 
 from rollout.collection.table import map_of
 from rollout.models.model import Model
+from rollout.plots.contact_sheet import plot_contact_sheet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def average_maps(table: pd.DataFrame, by: str = "label") -> dict[str, np.ndarray]:
@@ -35,3 +41,10 @@ def pictures_of(model: Model, table: pd.DataFrame) -> list[np.ndarray]:
     """The images of some rows as the network saw them, (height, width, 3) in [0, 1] each."""
     pictures = [model.pictures(model.images(path))[0] for path in table["path"]]
     return [picture.to(torch.float32).numpy() for picture in pictures]
+
+
+def contact_sheet(model: Model, table: pd.DataFrame, column: str) -> "Figure":
+    """Some rows as pictures with their maps, what `column` says above each."""
+    titles = [f"{row[column]:.2f}: {row['label'] or ''}"[:22] for _, row in table.iterrows()]
+    maps = [map_of(row) for _, row in table.iterrows()]
+    return plot_contact_sheet(pictures_of(model, table), maps, titles)

@@ -1,5 +1,6 @@
 """Scenes as files, with a table of them: a collection whose answers are known."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,10 @@ def write_scenes(folder: str | Path, count: int, *, seed: int = 0) -> Path:
     with whole_file(table) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False)
     return table
+
+
+def empty_folder(folder: Path) -> Path:
+    """A folder that is there and empty; what an earlier run left in it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,11 +1,11 @@
 """Many images with their maps, small, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from rollout.plots.figure import new_figure
+from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
 from rollout.plots.maps import plot_overlay
 
 
@@ -30,4 +30,22 @@ def plot_contact_sheet(
     for ax, picture, values, title in zip(axes.flat, pictures, maps, titles, strict=False):
         plot_overlay(picture, values, ax=ax, title=title)
         ax.title.set_fontsize("small")
+    return figure
+
+
+def plot_mean_maps(means: Mapping[str, np.ndarray], *, columns: int = 6) -> Figure:
+    """Means of maps on one scale, each under its name.
+
+    Args:
+        means: name to map (rows, columns), each of sum 1.
+    """
+    rows = -(-len(means) // columns)
+    figure, axes = new_figure(rows, columns, width=1.8 * columns, height=2.05 * rows)
+    top = max(float(mean.max()) for mean in means.values())
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (name, mean) in zip(axes.flat, means.items(), strict=False):
+        ax.imshow(mean, cmap=COLOUR_MAP, vmin=0, vmax=top)
+        ax.set_title(name[:22], fontsize="small")
+    colour_bar(axes, top, "mean share of a patch", small=True)
     return figure
