@@ -206,7 +206,7 @@ def test_a_new_run_writes_the_committed_figures(path, executed):
 
 WITH_EACH = {  # every notebook, and each model where it once was too much for one
     "imagenet": ("01", "03", "05", "09"),
-    "four classes": ("02", "04", "05", "07"),
+    "four classes": ("02", "04", "05", "07", "11"),
     "features": ("01", "02", "03", "07"),
     "crane": ("02", "03", "04", "07"),
 }
@@ -224,7 +224,7 @@ def subjects(tmp_path_factory):
     for name, network in {"four": four, "features": features, "crane": crane}.items():
         files[name] = str(folder / f"{name}.pt")
         torch.save(network.state_dict(), files[name])
-    small = {"discard_ratios": [0.0, 0.9], "more_images": ["photo_coffee"]}
+    small = {"discard_ratios": [0.0, 0.9], "more_images": ["photo_coffee"], "scenes": 40}
     wide = {"model_name": "test_vit", "checkpoint": files["four"], "image_size": [160, 320]}
     return {
         "imagenet": {"model_name": IMAGENET, "image_path": "photo_cat", "target": "tabby"},
