@@ -17,6 +17,18 @@ from browser import (  # noqa: F401  fixtures and a hook for all tests
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", action="store_true", help="run what only repeats, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked "repeats", unless it is asked for."""
+    if not config.getoption("--every"):
+        repeating = [item for item in items if item.get_closest_marker("repeats")]
+        config.hook.pytest_deselected(items=repeating)
+        items[:] = [item for item in items if not item.get_closest_marker("repeats")]
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
     torch.manual_seed(0)

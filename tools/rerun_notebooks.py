@@ -60,8 +60,10 @@ def rerun(notebook: str | Path) -> None:
 def tidy(notebook: NotebookNode) -> None:
     """Remove what differs from run to run or needs a live kernel: times, widgets, versions.
 
-    A widget leaves its static picture where it has one; a bar of progress leaves nothing.
+    A widget leaves its static picture where it has one; a bar of progress leaves nothing. Slides
+    are marked.
     """
+    mark_slides(notebook)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in code_cells(notebook):
@@ -69,6 +71,14 @@ def tidy(notebook: NotebookNode) -> None:
         cell.outputs = [output for output in cell.outputs if not _only_live(output)]
         for output in cell.outputs:
             output.get("data", {}).pop(_WIDGET, None)
+
+
+def mark_slides(notebook: NotebookNode) -> None:
+    """For `jupyter nbconvert --to slides`: a heading begins a section, other prose a slide."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            kind = "slide" if cell.source.startswith("#") else "subslide"
+            cell.metadata["slideshow"] = {"slide_type": kind}
 
 
 def _only_live(output: NotebookNode) -> bool:
@@ -89,7 +99,7 @@ def stamp(notebook: NotebookNode) -> dict[str, str]:
     """Hashes of all that a notebook's outputs come from: its code, this package, its data."""
     code = (cell.source.encode() for cell in code_cells(notebook))
     package = sorted(path for kind in ("py", "js", "css") for path in _PACKAGE.rglob(f"*.{kind}"))
-    data = [DATA / "models" / "demo.safetensors", *sorted((DATA / "samples").glob("*_*"))]
+    data = sorted([*(DATA / "models").glob("*.safetensors"), *(DATA / "samples").glob("*_*")])
     return {
         "code": _hash(code),
         "package": _hash(file.read_bytes() for file in package),

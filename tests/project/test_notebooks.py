@@ -86,6 +86,14 @@ def test_most_of_its_cells_show_something(path):
 
 
 @every_notebook
+def test_its_slides_have_a_section_for_each_heading(path):
+    notebook = read(path)
+    headings = sum(cell.source.startswith("#") for cell in notebook.cells)
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]
+    assert kinds[0] == "slide" and kinds.count("slide") == headings > 2
+
+
+@every_notebook
 def test_its_parameters_are_one_cell(path):
     tagged = [c for c in code_cells(read(path)) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1 and "output_folder = " in tagged[0].source
@@ -252,11 +260,16 @@ def test_every_notebook_meets_another_model():
     assert met == {path.stem[:2] for path in others}
 
 
+def pairs_of_model_and_notebook():
+    """All of them; those that are not in WITH_EACH are for whoever asks for every one."""
+    for subject, chosen in WITH_EACH.items():
+        for number in sorted({number for numbers in WITH_EACH.values() for number in numbers}):
+            marks = () if number in chosen else pytest.mark.repeats
+            yield pytest.param(subject, number, marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("subject", "number"),
-    [(subject, number) for subject, numbers in WITH_EACH.items() for number in numbers],
-)
+@pytest.mark.parametrize(("subject", "number"), list(pairs_of_model_and_notebook()))
 def test_it_takes_any_model(subject, number, subjects, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
