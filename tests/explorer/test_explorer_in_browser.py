@@ -27,7 +27,7 @@ VALUES = "__import__('numpy').frombuffer(explorer.canvas.maps, '<f4').tolist()"
 CELLS = """() => {
     const notebook = jupyterapp.shell.currentWidget.content
     notebook.activeCellIndex = notebook.widgets.findIndex(
-        cell => cell.model.sharedModel.getSource().startsWith('output_folder = Path'))
+        cell => cell.model.sharedModel.getSource().includes(' = explore('))
     return jupyterapp.commands.execute('notebook:run-all-above')
 }"""
 RUN_CELL = """() => jupyterapp.commands.execute('notebook:run-cell')"""
@@ -313,13 +313,13 @@ def test_save_and_copy(lab, page):
 
 def test_running_the_cell_again_leaves_nothing_behind(lab, page):
     census = "len(__import__('ipywidgets').widgets.widget._instances)"
-    lab.execute(page, "import gc, weakref; first = weakref.ref(explorer.session.recording)")
+    lab.execute(page, "import gc, weakref; recorded = weakref.ref(explorer.session.recording)")
     before = lab.ask(page, census)
     for _ in range(3):
         show(lab, page)
     lab.execute(page, "gc.collect()")
     assert lab.ask(page, census) == before
-    assert lab.ask(page, "first() is None")
+    assert lab.ask(page, "recorded() is None")
     assert lab.ask(page, "sum(len(m._forward_hooks) for m in model.network.modules())") == 0
     assert page.locator(CANVAS).count() == 2  # the map, and the grid in its tab
 
