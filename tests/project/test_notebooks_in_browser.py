@@ -22,7 +22,7 @@ def with_parameters(path: Path, folder: Path) -> Path:
         return path
     notebook = nbformat.read(path, as_version=4)
     (cell,) = (c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", []))
-    cell.source += "".join(f"\n{name} = {value}" for name, value in QUICK.items())
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in QUICK[path.stem].items())
     nbformat.write(notebook, folder / path.name)
     return folder / path.name
 
