@@ -74,7 +74,8 @@ def main() -> None:
         with running_browser(server) as lab:
             if lab is None:
                 sys.exit(HOW_TO_GET_ONE)
-            rows = [row for name in MODELS for row in measure(lab, Path(folder), name)]
+            names = sys.argv[1:] or MODELS  # some of them, or all
+            rows = [row for name in names for row in measure(lab, Path(folder), name)]
     print("\n\n".join(["# The explorer's latency", machine(), HOW, markdown(HEADER, rows)]))
 
 
