@@ -1,6 +1,7 @@
 """The arithmetic of each method in METHODS: from attentions and gradients to a row of relevance."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,9 +22,19 @@ Attentions = Sequence[Tensor]
 # (fused matrices, last block first, one per fusion; ratios; a readout per fusion)
 #     -> (fusions, ratios, batch, tokens)
 Chained = Callable[[Iterable[Sequence[Tensor]], Sequence[float], Sequence[Tensor]], Tensor]
-# (attentions, gradients, readout, settings, progress) -> (batch, tokens)
-Whole = Callable[[Attentions, Attentions | None, Tensor, Settings, "Progress"], Tensor]
 Progress = Callable[[float], object] | None  # is told the share that is done
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a map is made of: attentions, gradients where the method has them, and the readout."""
+
+    attentions: Attentions
+    gradients: Attentions | None
+    readout: Tensor
+
+
+Whole = Callable[[Parts, Settings, Progress], Tensor]  # -> (batch, tokens)
 
 
 def _last_block(
@@ -40,15 +51,9 @@ def _last_block(
     return torch.stack(rows)
 
 
-def _attention_flow(
-    attentions: Attentions,
-    gradients: Attentions | None,
-    readout: Tensor,
-    settings: Settings,
-    progress: Progress,
-) -> Tensor:
+def _attention_flow(parts: Parts, settings: Settings, progress: Progress) -> Tensor:
     """A bar of progress over the tokens, for maps that take more than a second."""
-    batch, _, tokens, _ = attentions[0].shape
+    batch, _, tokens, _ = parts.attentions[0].shape
     total, hidden = batch * tokens, progress is not None
     with tqdm(
         total=total, desc="attention flow", unit="token", delay=1, leave=False, disable=hidden
@@ -63,38 +68,27 @@ def _attention_flow(
                 progress(done / total)
 
         flow = attention_flow(
-            attentions,
+            parts.attentions,
             head_fusion=settings.head_fusion,
             discard_ratio=settings.discard_ratio,
-            readout=readout,
+            readout=parts.readout,
             progress=count,
         )
     return flow.values
 
 
-def _legacy_attention_rollout(
-    attentions: Attentions,
-    gradients: Attentions | None,
-    readout: Tensor,
-    settings: Settings,
-    progress: Progress,
-) -> Tensor:
-    rollout = legacy_attention_rollout(attentions, settings.head_fusion, settings.discard_ratio)
-    return read_rows(readout, rollout)
+def _legacy_attention_rollout(parts: Parts, settings: Settings, progress: Progress) -> Tensor:
+    knobs = settings.head_fusion, settings.discard_ratio
+    return read_rows(parts.readout, legacy_attention_rollout(parts.attentions, *knobs))
 
 
-def _legacy_gradient_rollout(
-    attentions: Attentions,
-    gradients: Attentions | None,
-    readout: Tensor,
-    settings: Settings,
-    progress: Progress,
-) -> Tensor:
-    assert gradients is not None
+def _legacy_gradient_rollout(parts: Parts, settings: Settings, progress: Progress) -> Tensor:
+    assert parts.gradients is not None
     check_legacy_fusion(settings.head_fusion)
-    pairs = zip(attentions, gradients, strict=True)
+    pairs = zip(parts.attentions, parts.gradients, strict=True)
     scores = [through_softmax(attention, gradient) for attention, gradient in pairs]
-    return read_rows(readout, legacy_gradient_rollout(attentions, scores, settings.discard_ratio))
+    rollout = legacy_gradient_rollout(parts.attentions, scores, settings.discard_ratio)
+    return read_rows(parts.readout, rollout)
 
 
 # Methods that fuse the heads of each block and discard the lowest entries before anything else.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
-from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Progress
+from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.rollout import fused_last_first
 from rollout.maths.token_layout import TokenLayout
@@ -161,7 +161,8 @@ class Recording:
         """(batch, tokens), by arithmetic that shares nothing between settings."""
         compute = LEGACY[method] if settings.legacy else WHOLE[method]
         readout = self.readout(settings, method, target)
-        return compute(*self.parts(method, target, settings), readout, settings, progress)
+        parts = Parts(*self.parts(method, target, settings), readout)
+        return compute(parts, settings, progress)
 
     def _on_grid(self, relevance: Tensor) -> Tensor:
         """(fusions, ratios, batch, tokens) -> (fusions, ratios, batch, rows, columns)."""
