@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 HeadFusion = Literal["mean", "max", "min"]
 HEAD_FUSIONS: tuple[HeadFusion, ...] = get_args(HeadFusion)
+Backward = Literal["plain", "libra"]
+BACKWARDS: tuple[Backward, ...] = get_args(Backward)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Settings:
         query: the patch (row, column) whose tokens are traced back, None for what the classifier
             reads.
         legacy: the arithmetic of vit-explain as it was published, faults included.
+        backward: how gradients are taken: "plain" is the derivative, "libra" the rules of LibraGrad
+            by which relevance is conserved; see `capture.backward_rules`.
     """
 
     head_fusion: HeadFusion = "mean"
@@ -31,10 +35,17 @@ class Settings:
     head: int | None = None
     query: tuple[int, int] | None = None
     legacy: bool = False
+    backward: Backward = "plain"
 
     def __post_init__(self) -> None:
         check_head_fusion(self.head_fusion)
         check_discard_ratio(self.discard_ratio)
+        check_backward(self.backward)
+        if self.legacy and self.backward != "plain":
+            raise ValueError(
+                f"vit-explain has the plain backward pass, not {self.backward!r}; use legacy=False "
+                "or backward='plain'"
+            )
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,12 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+def titled(method: str, settings: Settings) -> str:
+    """Such as "gradient rollout", or "gradient rollout, libra"."""
+    title = METHODS[method].title
+    return title if settings.backward == "plain" else f"{title}, {settings.backward}"
+
+
 def check_method(method: str) -> None:
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
@@ -77,6 +94,17 @@ def check_discard_ratio(discard_ratio: float) -> None:
     number = isinstance(discard_ratio, Real) and not isinstance(discard_ratio, bool)
     if not number or not 0 <= discard_ratio < 1:
         raise ValueError(f"discard_ratio must be a number in [0, 1), got {discard_ratio!r}")
+
+
+def check_backward(backward: str, method: str | None = None) -> None:
+    """Also that the method, if one is given, has gradients that it could change."""
+    if not isinstance(backward, str) or backward not in BACKWARDS:
+        raise ValueError(f"backward must be one of {', '.join(BACKWARDS)}; got {backward!r}")
+    if backward != "plain" and method is not None and not METHODS[method].gradients:
+        raise ValueError(
+            f"{method} takes no gradients, so backward={backward!r} would change nothing; use "
+            "backward='plain', or a method with gradients such as gradient_rollout"
+        )
 
 
 def is_index(value: object) -> bool:

@@ -19,12 +19,14 @@ from torch.overrides import TorchFunctionMode
 
 from rollout.capture.answer import Answers
 from rollout.capture.attention_call import AttentionCall, one_head
+from rollout.capture.backward_rules import LibraRules
 from rollout.capture.einsum import Equation
 from rollout.capture.network_state import hear_signals
 from rollout.capture.patch_places import PatchPlaces
 from rollout.capture.probabilities import Probabilities
 from rollout.errors import UnsupportedNetworkError
 from rollout.maths.token_layout import Extent
+from rollout.settings import Backward
 
 _RANDOM: tuple[Callable, ...] = (torch.rand, torch.rand_like, torch.randn, torch.randperm)
 
@@ -33,11 +35,16 @@ UNKNOWN = "?"  # the name of a module that is not one of the network's
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """Sees every torch function the network calls; keeps what is attention, changes nothing."""
+    """Sees every torch function the network calls; keeps what is attention, changes no value.
 
-    def __init__(self, network: nn.Module, gradients: bool) -> None:
+    Attributes:
+        rules: by which functions get another derivative; None leaves them their own.
+    """
+
+    def __init__(self, network: nn.Module, gradients: bool, backward: Backward = "plain") -> None:
         super().__init__()
         self.gradients = gradients
+        self.rules = LibraRules() if backward == "libra" and gradients else None
         self.calls: list[AttentionCall] = []
         self.convolution_size: tuple[int, int] | None = None
         self.places = PatchPlaces()
@@ -75,12 +82,15 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Any:
         hear_signals()  # those that came while torch was on its way to here
         handler = self._handlers.get(func)
+        called = func if self.rules is None else self.rules.of(func)
         if handler is not None:
-            output = handler(func, *args, **(kwargs or {}))
+            output = handler(called, *args, **(kwargs or {}))
         else:
-            output = func(*args, **(kwargs or {}))
+            output = called(*args, **(kwargs or {}))
             self._probabilities.follow(output, args)
         self.answers.follow(func, output, args)
+        if self.rules is not None:
+            self.rules.follow(func, output, args)
         return output
 
     @property

@@ -1,5 +1,6 @@
 """Run any Vision Transformer once, record the attention of every block, and leave no trace."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -9,14 +10,16 @@ from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.network_state import changed, frozen, interruptible, seen_by, signals_wait
 from rollout.capture.token_graph import token_graph
+from rollout.capture.unruled import unruled
 from rollout.errors import UnsupportedNetworkError
+from rollout.settings import Backward, check_backward
 
 # Where networks keep what they make of an image, the last word first.
 LOGITS = ("logits", "image_embeds", "image_features", "pooler_output", "last_hidden_state")
 
 
 def record_attention(
-    network: nn.Module, images: Tensor, *, gradients: bool = True
+    network: nn.Module, images: Tensor, *, gradients: bool = True, backward: Backward = "plain"
 ) -> AttentionRecord:
     """Run the network once, in eval mode, and record the attention of all blocks.
 
@@ -27,13 +30,17 @@ def record_attention(
             `nn.MultiheadAttention`, or multiply a softmax with the values, by `@` or `einsum`.
         images: what the network takes, (batch, channels, height, width).
         gradients: keep what `AttentionRecord.gradients` needs; False is faster and leaner.
+        backward: how gradients are taken: "plain" is the derivative, "libra" the rules of LibraGrad
+            (`backward_rules`), by which input times gradient is conserved. Logits and attention are
+            the same to the bit.
 
     Raises:
         UnsupportedNetworkError: no attention was seen, or none that can be rolled out.
     """
     _check_images(network, images)
+    check_backward(backward)
     network = bare(network)
-    recorder = AttentionRecorder(network, gradients)
+    recorder = AttentionRecorder(network, gradients, backward)
     try:
         output = observe(network, images, recorder)
     except RuntimeError as error:
@@ -47,6 +54,8 @@ def record_attention(
     logits, pooled = _logits(output)
     recorder.finish(len(images))
     blocks, pooling = token_graph(recorder, network, len(images))
+    if recorder.rules is not None:
+        _tell_unruled(network, logits)
     return AttentionRecord(
         logits=logits.detach(),
         blocks=blocks,
@@ -95,6 +104,17 @@ _WRAPPERS = (
     nn.parallel.DistributedDataParallel,
     torch.optim.swa_utils.AveragedModel,
 )
+
+
+def _tell_unruled(network: nn.Module, logits: Tensor) -> None:
+    names = unruled(logits)
+    if names:
+        warnings.warn(
+            f"backward='libra' has no rule for {', '.join(names)} in {type(network).__name__}: the "
+            "ordinary derivative is taken there, and input times gradient need not add up to the "
+            "score",
+            stacklevel=3,
+        )
 
 
 def _check_images(network: object, images: object) -> None:

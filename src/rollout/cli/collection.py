@@ -3,11 +3,12 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollout.cli import ending
-from rollout.settings import HEAD_FUSIONS, METHODS
+from rollout.settings import BACKWARDS, HEAD_FUSIONS, METHODS, check_backward
 
 if TYPE_CHECKING:
     from rollout.collection.shards import Collected
@@ -65,6 +66,7 @@ def _add_maps(parser: argparse.ArgumentParser) -> None:
     fusions = ", ".join(HEAD_FUSIONS)
     add("--head-fusion", type=_words, default=["max"], metavar="FUSIONS", help=f"{fusions} (max)")
     add("--discard-ratio", type=_ratios, default=[0.9], metavar="RATIOS", help="in [0, 1) (0.9)")
+    add("--backward", choices=BACKWARDS, default="plain", metavar="RULES", help="plain or libra")
     add("--overlays", action="store_true", help="write a picture of each map too")
 
 
@@ -133,6 +135,7 @@ def _add_boxes(commands: Any) -> None:
 def _collect(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint is not None and arguments.model == "demo":
         raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
+    check_backward_of(arguments.backward, arguments.method or [])
     started = time.monotonic()
     try:
         collected = _collected(arguments)
@@ -151,7 +154,8 @@ def _collect(arguments: argparse.Namespace) -> int:
 def _collected(arguments: argparse.Namespace) -> "Collected":
     from rollout.collection.collect import collect
 
-    method = "attention_rollout" if arguments.target is None else "gradient_rollout"
+    blind = arguments.target is None and arguments.backward == "plain"
+    method = "attention_rollout" if blind else "gradient_rollout"
     return collect(
         arguments.model,
         arguments.inputs,
@@ -160,6 +164,7 @@ def _collected(arguments: argparse.Namespace) -> "Collected":
         targets=arguments.target,
         head_fusions=arguments.head_fusion,
         discard_ratios=arguments.discard_ratio,
+        backward=arguments.backward,
         checkpoint=arguments.checkpoint,
         device=arguments.device,
         shard_size=arguments.shard_size,
@@ -189,6 +194,15 @@ def _boxes(arguments: argparse.Namespace) -> None:
 
     images, boxes = write_coco(arguments.folder, arguments.out, threshold=arguments.threshold)
     print(f"{arguments.out}: {boxes} boxes in {images} images")
+
+
+def check_backward_of(backward: str, methods: Iterable[str | None]) -> None:
+    """Refuse what would change nothing, before anything is loaded."""
+    try:
+        for method in methods:
+            check_backward(backward, method if method in METHODS else None)
+    except ValueError as error:
+        raise argparse.ArgumentError(None, str(error)) from error
 
 
 def _words(text: str) -> list[str]:

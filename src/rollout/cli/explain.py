@@ -106,6 +106,7 @@ def _explanation(
             head_fusion=arguments.head_fusion,
             discard_ratio=arguments.discard_ratio,
             start_block=arguments.start_block,
+            backward=arguments.backward,
         )
     except ValueError as error:
         message = str(error) if str(image) in str(error) else f"{image}: {error}"
@@ -114,7 +115,8 @@ def _explanation(
 
 def _method(arguments: Namespace) -> str:
     chosen = arguments.target is not None or arguments.category_index is not None
-    return arguments.method or ("gradient_rollout" if chosen else "attention_rollout")
+    follows = chosen or arguments.backward != "plain"
+    return arguments.method or ("gradient_rollout" if follows else "attention_rollout")
 
 
 def _is_done(job: Job, arguments: Namespace) -> bool:

@@ -43,6 +43,7 @@ def picture_pattern(arguments: Namespace, method: str, target: int | str = "*") 
     """The name that vit-explain gives a picture, so that its users find their files."""
     stem = f"grad_rollout_{target}" if method == "gradient_rollout" else method
     start = f"_start_{arguments.start_block}" if arguments.start_block else ""
+    start += "" if arguments.backward == "plain" else f"_{arguments.backward}"
     return f"{stem}_{arguments.discard_ratio:.3f}_{arguments.head_fusion}{start}.png"
 
 

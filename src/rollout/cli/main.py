@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rollout.cli import collection, ending
-from rollout.settings import HEAD_FUSIONS, METHODS
+from rollout.settings import BACKWARDS, HEAD_FUSIONS, METHODS
 
 _OWN = (
     "demo (bundled, the default), dinov2_small (a real model for photographs), dinov2_scenes (the "
@@ -29,6 +29,7 @@ files, in the folder --out, under the names that vit-explain gives them:
   attention_rollout_0.900_max.png      without a class; RATIO and FUSION are in the name
   grad_rollout_243_0.900_max.png       with class 243; of several, all in the name
   attention_rollout_0.900_max_start_1.png     with --start_block 1
+  grad_rollout_243_0.900_max_libra.png        with --backward libra
   audit.png                            with --audit
   Other methods: METHOD_0.900_max.png. Several images get a folder each, named after the image.
 
@@ -65,6 +66,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise argparse.ArgumentError(None, "no image; give a file (see rollout explain --help)")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise argparse.ArgumentError(None, f"--out {arguments.out} is a file; give a folder")
+    collection.check_backward_of(arguments.backward, [arguments.method])
     if arguments.weights is not None and arguments.checkpoint is None:
         raise argparse.ArgumentError(None, "--weights chooses among those of a --checkpoint")
     # torch, timm and matplotlib take seconds to import: only once everything else is in order.
@@ -298,6 +300,13 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="leave out the first N blocks (default: 0)",
+    )
+    add(
+        "--backward",
+        choices=BACKWARDS,
+        default="plain",
+        metavar="RULES",
+        help="how gradients are taken: plain (default), or libra, the rules of LibraGrad",
     )
     add(
         "--audit",

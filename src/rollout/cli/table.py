@@ -38,6 +38,7 @@ class Table:
                 "method": explanation.method,
                 "head_fusion": settings.head_fusion,
                 "discard_ratio": settings.discard_ratio,
+                "backward": settings.backward,
                 **_target(explanation),
                 **{kind: str(path) for kind, path in files.items()},
             }

@@ -27,7 +27,7 @@ from rollout.collection.work import explain_together
 from rollout.models.card import describe
 from rollout.models.load import load_model
 from rollout.models.model import Model
-from rollout.settings import HeadFusion, Settings
+from rollout.settings import Backward, HeadFusion, Settings
 
 
 def collect(
@@ -44,6 +44,7 @@ def collect(
     head: int | None = None,
     query: tuple[int, int] | None = None,
     legacy: bool = False,
+    backward: Backward = "plain",
     checkpoint: str | Path | None = None,
     device: str = "auto",
     shard_size: int = 1000,
@@ -68,7 +69,7 @@ def collect(
             in the inputs; None is "given" where the inputs have targets, else "predicted". A method
             without gradients has one map for all of them.
         head_fusions, discard_ratios: each fusion with each ratio.
-        start_block, end_block, head, query, legacy: as for `explain`, for every map.
+        start_block, end_block, head, query, legacy, backward: as for `explain`, for every map.
         checkpoint, device: for `load_model`, where `model` is a name.
         shard_size: images of one task and one file. What is killed loses at most these.
         batch: images of one forward pass; fewer where so many do not fit into memory.
@@ -91,7 +92,7 @@ def collect(
         "device": device,
     }
     loaded = load_model(model, **options) if isinstance(model, str) else model
-    knobs = Settings("mean", 0.0, start_block, end_block, head, query, legacy)
+    knobs = Settings("mean", 0.0, start_block, end_block, head, query, legacy, backward)
     found = _targets(loaded, targets, images)
     ratios = tuple(map(float, discard_ratios))
     task = Task(tuple(methods), found, tuple(head_fusions), ratios, knobs, batch, overlays)

@@ -21,6 +21,8 @@ from rollout.collection.lock import only_one
 from rollout.collection.table import count_file, to_bytes
 from rollout.files import whole_file
 
+# Settings that older files lack, and what was then done.
+_CAME_LATER = {"backward": "plain"}
 SETTINGS, IMAGES, OVERLAYS = "_settings.json", "_images.parquet", "_overlays"
 
 
@@ -76,7 +78,7 @@ class Folder:
         if before is None:
             self._write(SETTINGS, json.dumps(now, indent=1).encode() + b"\n")
             return False
-        differ = list(_differences(before, now))
+        differ = list(_differences(_CAME_LATER | before, now))
         if differ:
             raise ValueError(
                 f"{self.url} was begun with other settings: {'; '.join(differ)}; give another --out"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rollout.models.model import Model
-from rollout.settings import METHODS, HeadFusion, Settings, check_method
+from rollout.settings import METHODS, HeadFusion, Settings, check_backward, check_method
 
 PREDICTED, GIVEN = "predicted", "given"
 VERSIONS = ("rollout-workbench", "torch", "torchvision", "timm", "numpy", "pillow")
@@ -58,6 +58,7 @@ class Task:
                 raise ValueError(f"{name} must be at least one, each once; got {list(values)}")
         for method in self.methods:
             check_method(method)
+            check_backward(self.knobs.backward, method)
         for head_fusion in self.head_fusions:
             for discard_ratio in self.discard_ratios:
                 Settings(head_fusion, discard_ratio)

@@ -74,7 +74,13 @@ def explain_together(
     """
     images = torch.stack([one.tensor for one in opened]).to(model.device, model.dtype)
     several = sum(len(task.targets_of(method)) for method in task.methods) > 1
-    recording = record_prepared(model, images, gradients=task.gradients, keep_graph=several)
+    recording = record_prepared(
+        model,
+        images,
+        gradients=task.gradients,
+        keep_graph=several,
+        backward=task.knobs.backward,
+    )
     tables = []
     for method in task.methods:
         for target in task.targets_of(method):

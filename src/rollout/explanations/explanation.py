@@ -33,7 +33,16 @@ from rollout.names import one_line
 from rollout.plots.figure import jet_overlay, new_figure, save_picture
 from rollout.plots.maps import plot_overlay, plot_picture
 from rollout.plots.marks import write_below
-from rollout.settings import DEFAULTS, METHODS, HeadFusion, Settings, check_method
+from rollout.settings import (
+    DEFAULTS,
+    METHODS,
+    Backward,
+    HeadFusion,
+    Settings,
+    check_backward,
+    check_method,
+    titled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,12 +171,13 @@ class Explanation:
         return find_boxes(self.map, (height, width), threshold)
 
     def title(self, index: int = 0) -> str:
-        """Method, target and probability, such as "gradient rollout: dog (98%)".
+        """Method, target and probability, such as "gradient rollout: dog (98%)", or "gradient
+        rollout, libra: dog (98%)" with this backward pass.
 
         The value, such as (0.58), where there is no probability; and a word where no patch speaks
         for the target.
         """
-        title = METHODS[self.method].title
+        title = titled(self.method, self.settings)
         if self.labels is not None and self.target is not None:
             title += f": {one_line(self.labels[index])}{self._answer(index)}"
         if self.speaks_for_nothing(index):
@@ -264,6 +274,7 @@ def explain(
     head: int | None = None,
     query: tuple[int, int] | None = None,
     legacy: bool = False,
+    backward: Backward = "plain",
     batch_size: int | None = None,
 ) -> Explanation:
     """Show what the model looked at in an image.
@@ -286,6 +297,8 @@ def explain(
         query: the patch (row, column) whose tokens are traced back; None is what the classifier
             reads.
         legacy: the arithmetic of vit-explain as it was published, faults included.
+        backward: how a method with gradients takes them: "plain" is the derivative, "libra" the
+            rules of LibraGrad and CP-LRP, by which relevance is conserved on its way back.
         batch_size: how many images run together, which decides the memory; by default 8, with a
             score all of them, because it may hold something for each.
 
@@ -298,7 +311,10 @@ def explain(
         follows = bool(model.num_classes) or score is not None
         method = "gradient_rollout" if follows else "attention_rollout"
     check_method(method)
-    settings = Settings(head_fusion, discard_ratio, start_block, end_block, head, query, legacy)
+    settings = Settings(
+        head_fusion, discard_ratio, start_block, end_block, head, query, legacy, backward
+    )
+    check_backward(backward, method)
     sources = model.sources(image)
     chosen = find_targets(model, target, score, len(sources))  # before anything is computed
     size = _batch_size(batch_size, len(sources), score)
@@ -308,7 +324,13 @@ def explain(
         images, hidden = model.prepare(sources[first : first + size])
         check_one_size([part.pictures.shape[1:3] for part in parts[:1]] + [images.shape[2:]])
         recording = record_prepared(
-            model, images, gradients=gradients, keep_graph=False, score=score, first=first
+            model,
+            images,
+            gradients=gradients,
+            keep_graph=False,
+            score=score,
+            backward=backward,
+            first=first,
         )
         targets = None if chosen is None else chosen[first : first + size]
         part = Explanation.of(recording, method, targets, settings)

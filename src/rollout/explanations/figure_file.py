@@ -85,6 +85,7 @@ def _entry(shown: Shown) -> dict[str, Any]:
     if not isinstance(shown, Explanation):
         call = {name: shown[name] for name in _OF_A_ROW}
         call |= {"start_block": shown["start_block"]} if shown.get("start_block", 0) else {}
+        call |= {"backward": shown["backward"]} if "backward" in shown else {}
         return {"explain": call, "map": _lines(shown["relevance"])}
     knobs = {
         name: value

@@ -20,7 +20,7 @@ from rollout.explanations.recording import Recording
 from rollout.maths.dominance import Dominance
 from rollout.maths.fusion import discard_lowest
 from rollout.maths.rollout import chain, fused_last_first
-from rollout.settings import METHODS, Settings, check_method
+from rollout.settings import METHODS, Settings, check_backward, check_method
 
 MEMORY = 2**28  # bytes of fused matrices that are kept
 MOST_TRACED = 400  # patches, of which all maps go to the browser together: 640 kB
@@ -108,6 +108,7 @@ class KeptMaps:
         self.recording.forget(MOST_TARGETS)
         if settings.legacy or method not in CHAINED:
             return self.recording.relevance(method, target, settings, self.progress)[0].numpy()
+        check_backward(settings.backward, method)
         self.recording.parts(method, target, settings)  # says what is wrong with blocks and head
         blocks = self._blocks(method, target, settings)[settings.start_block : settings.end_block]
         readout = self.recording.readout(settings, method, target)
@@ -134,7 +135,8 @@ class KeptMaps:
 
     def _blocks(self, method: str, target: int | None, settings: Settings) -> list[Tensor]:
         """Each block's fused matrix without its lowest entries, (1, query, key)."""
-        fused = (METHODS[method].gradients, target, settings.head_fusion, settings.head)
+        knobs = settings.head_fusion, settings.head, settings.backward
+        fused = (METHODS[method].gradients, target, *knobs)
         ratio = settings.discard_ratio
 
         def discarded() -> list[Tensor]:
@@ -145,7 +147,9 @@ class KeptMaps:
 
     def _fuse(self, method: str, target: int | None, settings: Settings) -> list[Tensor]:
         """The matrix of every block, (1, query, key), first block first."""
-        whole = Settings(head_fusion=settings.head_fusion, head=settings.head)
+        whole = Settings(
+            head_fusion=settings.head_fusion, head=settings.head, backward=settings.backward
+        )
         attentions, gradients = self.recording.parts(method, target, whole)
         fused = fused_last_first(attentions, gradients, [whole.head_fusion])
         return [matrix for (matrix,) in fused][::-1]

@@ -16,8 +16,10 @@ from rollout.models.readout import read_readout
 from rollout.settings import (
     DEFAULTS,
     METHODS,
+    Backward,
     HeadFusion,
     Settings,
+    check_backward,
     check_method,
     check_start_block,
     is_index,
@@ -38,6 +40,8 @@ class Recording:
         keep_graph: False frees the forward pass's memory with the first target's gradients; there
             can be no second target.
         score: what is differentiated instead of a target's logit; see `explain`.
+        recorded: for which backward pass the record was made. The first map of another one costs
+            another forward pass, whose graph is kept beside.
     """
 
     model: Model
@@ -46,7 +50,11 @@ class Recording:
     layout: TokenLayout
     keep_graph: bool = True
     score: Score | None = None
-    _gradients: dict[tuple[Chosen, ...] | None, Gradients] = field(default_factory=dict, repr=False)
+    recorded: Backward = "plain"
+    _others: dict[Backward, AttentionRecord] = field(default_factory=dict, repr=False)
+    _gradients: dict[tuple[Backward, tuple[Chosen, ...] | None], Gradients] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def predicted(self) -> Tensor | None:
@@ -63,20 +71,32 @@ class Recording:
         found = find_targets(self.model, target, self.score, len(self.images))
         return self.predicted if found is None and self.score is None else found
 
-    def backward(self, target: Target = None) -> Gradients:
-        """As `AttentionRecord.backward`; one backward pass for each target, however often asked."""
+    def backward(self, target: Target = None, backward: Backward = "plain") -> Gradients:
+        """As `AttentionRecord.backward`; one backward pass for each target, however often asked.
+
+        Args:
+            backward: as in `Settings`.
+        """
         indices = self.target_indices(target)
         if indices is None and self.score is None:
             raise ValueError(
                 f"{self.model.name} has no classifier, so there is no class to follow; give score="
                 ", a function of what the network returns, or use a method without gradients"
             )
-        key = None if indices is None else chosen_classes(indices)
+        key = (backward, None if indices is None else chosen_classes(indices))
         if key not in self._gradients:
-            self._gradients[key] = self.record.backward(
+            self._gradients[key] = self._record_for(backward).backward(
                 indices, score=self.score, retain_graph=self.keep_graph
             )
         return self._gradients[key]
+
+    def _record_for(self, backward: Backward) -> AttentionRecord:
+        """Its logits and attentions are the same for all; its gradients are not."""
+        if backward == self.recorded or self.record.logits_graph is None:
+            return self.record
+        if backward not in self._others:
+            self._others[backward] = self.model.record(self.images, backward=backward)
+        return self._others[backward]
 
     def forget(self, most: int) -> None:
         """Drop the gradients of all targets once they are more than `most`, to free memory."""
@@ -94,7 +114,8 @@ class Recording:
         """
         if settings.query is not None:
             return torch.eye(self.layout.num_tokens)[self.layout.token(settings.query)]
-        gradients = self.backward(target) if METHODS[method].gradients else None
+        follows = METHODS[method].gradients
+        gradients = self.backward(target, settings.backward) if follows else None
         return read_readout(self.layout, self.record, gradients, settings.head_fusion)
 
     def parts(
@@ -104,7 +125,7 @@ class Recording:
         head that count."""
         if not METHODS[method].gradients:
             return _select(self.record.distributions, settings), None
-        gradients = self.backward(target).blocks
+        gradients = self.backward(target, settings.backward).blocks
         return _select(self.record.attentions, settings), _select(gradients, settings)
 
     def relevance(
@@ -141,6 +162,7 @@ class Recording:
         Where the method allows it, each block's attention is computed once for all of them.
         """
         check_method(method)
+        check_backward(settings.backward, method)
         if settings.legacy:
             self._check_legacy(method)
         if settings.legacy or method not in CHAINED:
@@ -191,6 +213,7 @@ def record_model(
     gradients: bool = True,
     keep_graph: bool = True,
     score: Score | None = None,
+    backward: Backward = "plain",
 ) -> Recording:
     """Run the model once on an image, or on several.
 
@@ -199,9 +222,15 @@ def record_model(
         gradients: False is faster and leaner, and leaves the gradient methods out.
         keep_graph: False is leaner, and leaves gradients for one target only.
         score: as for `explain`.
+        backward: which of them settings will mostly ask for; another one costs another pass.
     """
     return record_prepared(
-        model, model.images(image), gradients=gradients, keep_graph=keep_graph, score=score
+        model,
+        model.images(image),
+        gradients=gradients,
+        keep_graph=keep_graph,
+        score=score,
+        backward=backward,
     )
 
 
@@ -212,6 +241,7 @@ def record_prepared(
     gradients: bool = True,
     keep_graph: bool = True,
     score: Score | None = None,
+    backward: Backward = "plain",
     first: int = 0,
 ) -> Recording:
     """`record_model` of what `Model.images` made.
@@ -219,9 +249,10 @@ def record_prepared(
     Args:
         first: the number of the first image among those that the user gave, for messages.
     """
-    record = model.record(images, gradients=gradients)
+    record = model.record(images, gradients=gradients, backward=backward)
     _check_logits(record.logits, first)
-    return Recording(model, images, record, model.layout_of(record, images), keep_graph, score)
+    layout = model.layout_of(record, images)
+    return Recording(model, images, record, layout, keep_graph, score, backward)
 
 
 def chosen_classes(indices: Tensor) -> tuple[Chosen, ...]:

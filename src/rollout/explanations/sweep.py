@@ -12,7 +12,7 @@ from rollout.explanations.recording import Recording
 from rollout.explanations.sweep_arguments import check_axes, first_blocks, record_targets
 from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
 from rollout.models.model import ImageSource, Model
-from rollout.settings import METHODS, HeadFusion, Settings
+from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_backward
 
 TENTHS = tuple(tenth / 10 for tenth in range(10))
 
@@ -32,6 +32,7 @@ def sweep(
     head: int | None = None,
     query: tuple[int, int] | None = None,
     legacy: bool = False,
+    backward: Backward = "plain",
 ) -> pd.DataFrame:
     """Every map that the settings can make of one image: one forward pass, a backward per target.
 
@@ -41,7 +42,7 @@ def sweep(
         start_blocks: first blocks that count, one map for each; None is `start_block` alone.
         coverage: a class's label, as the table has it, to the share of each patch that the object
             covers, (rows, columns) or (1, rows, columns); such as `samples.load_coverage` gives.
-        start_block, end_block, head, query, legacy: as for `explain`, for every map.
+        start_block, end_block, head, query, legacy, backward: as for `explain`, for every map.
 
     Returns:
         One row per method, head fusion, target, first block and discard ratio, in this order, with
@@ -52,15 +53,20 @@ def sweep(
         target_mass, peak_on_target: the share of the map's mass on the target, and whether its
             largest patch lies there (1 or 0); only with coverage, NaN for labels not in it;
         relevance: the map of `explain` with the same settings, (rows, columns) float32 array.
+        backward: only where it is not "plain".
         Measures of a map that is 0 everywhere are NaN.
 
     Raises:
         ValueError: a setting that makes no sense, is there twice or missing; several images.
     """
     starts = first_blocks(start_block, start_blocks)
-    knobs = [Settings("mean", 0.0, start, end_block, head, query, legacy) for start in starts]
+    knobs = [
+        Settings("mean", 0.0, start, end_block, head, query, legacy, backward) for start in starts
+    ]
     check_axes(methods, head_fusions, discard_ratios, targets)
-    recording, chosen = record_targets(model, image, methods, targets)
+    for method in methods:
+        check_backward(backward, method)
+    recording, chosen = record_targets(model, image, methods, targets, backward)
     frames: list[pd.DataFrame] = []
     for method in methods:
         maps = None
@@ -75,7 +81,10 @@ def sweep(
             label = None if target is None else model.label(target)
             frame = frame.assign(target=target, label=label, **_measures(maps, label, coverage))
             frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True)
+    if backward != "plain":
+        table.insert(table.columns.get_loc("start_block") + 1, "backward", backward)
+    return table
 
 
 def _maps(

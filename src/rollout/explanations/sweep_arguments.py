@@ -5,7 +5,7 @@ from itertools import product
 
 from rollout.explanations.recording import Recording, record_prepared
 from rollout.models.model import ImageSource, Model
-from rollout.settings import METHODS, HeadFusion, Settings, check_method
+from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_method
 
 
 def check_axes(
@@ -49,6 +49,7 @@ def record_targets(
     image: ImageSource | Recording,
     methods: Sequence[str],
     targets: Sequence[int | str] | None,
+    backward: Backward = "plain",
 ) -> tuple[Recording, list[int] | list[None]]:
     """The recording, and the targets as class indices; [None] follows its score."""
     chosen = None if targets is None else _class_indices(model, targets)
@@ -60,7 +61,9 @@ def record_targets(
     else:
         images = model.images(image)
         _check_one(len(images))
-        recording = record_prepared(model, images, gradients=gradients, keep_graph=several)
+        recording = record_prepared(
+            model, images, gradients=gradients, keep_graph=several, backward=backward
+        )
     if chosen is not None:
         return recording, chosen
     predicted = recording.predicted if recording.score is None else None

@@ -168,6 +168,7 @@ class Controls:
             head=None if self.head.value == ALL_HEADS else self.head.value,
             query=view.settings.query,
             legacy=self.legacy.value,
+            backward=view.settings.backward,  # without a knob of its own
         )
         return replace(
             view,

@@ -61,6 +61,7 @@ def _sweep(session: Session, view: View, target: int) -> Curve:
         head=settings.head,
         query=settings.query,
         legacy=settings.legacy,
+        backward=settings.backward,
     )
     label = session.label(target)
     if label in session.coverage:

@@ -9,7 +9,7 @@ from rollout.explorer.view import View
 from rollout.maths.dominance import above, scale_top, shared_top
 from rollout.maths.token_layout import Extent
 from rollout.models.outputs import as_text
-from rollout.settings import METHODS
+from rollout.settings import METHODS, titled
 
 Patch = tuple[int, int]
 
@@ -155,7 +155,7 @@ def blind_to_class(view: View) -> bool:
 
 
 def _title(session: Session, view: View, target: int | None) -> str:
-    method = METHODS[view.method].title
+    method = titled(view.method, view.settings)
     if target is None or not METHODS[view.method].gradients:
         return method
     answer = as_text(session.probabilities[target], session.logits[target])

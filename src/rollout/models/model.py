@@ -26,7 +26,7 @@ from rollout.models.preprocess import (
     check_batch,
     stack,
 )
-from rollout.settings import is_index
+from rollout.settings import Backward, is_index
 
 OneTarget = int | str | Set[int | str]
 Target = OneTarget | Sequence[OneTarget] | Tensor | None
@@ -87,10 +87,12 @@ class Model:
         """In which precision the network takes its images."""
         return input_dtype(self.network)
 
-    def record(self, images: Tensor, *, gradients: bool = True) -> AttentionRecord:
+    def record(
+        self, images: Tensor, *, gradients: bool = True, backward: Backward = "plain"
+    ) -> AttentionRecord:
         """`record_attention`, saying so if the images have not the shape that the network takes."""
         try:
-            return record_attention(self.network, images, gradients=gradients)
+            return record_attention(self.network, images, gradients=gradients, backward=backward)
         except (AssertionError, RuntimeError, ValueError) as error:
             expected = tuple(black_image(self.transform).shape[1:])
             unfit = tuple(images.shape[1:]) != expected
