@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from threading import Thread
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import left_as_it_was, small_vit
+from safetensors.torch import load_file
+from timm.layers import SwiGLU, SwiGLUPacked
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -158,6 +161,30 @@ def test_factors_share_the_gradient_and_gates_have_none(name):
     assert_close(value, plainly)
     for share, ours, theirs in zip(shares, gradients, plain, strict=True):
         assert_close(ours, share * theirs)
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "LayerNorm": lambda: nn.LayerNorm(8),
+    "GELU": nn.GELU,
+    "SiLU": nn.SiLU,
+    "SwiGLU": lambda: SwiGLU(8, 12),
+    "SwiGLUPacked": lambda: SwiGLUPacked(8, 24),
+}
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "normalize"])
+def test_the_authors_layers_give_the_same_gradients(name):
+    """NightMachinery/pytorch-image-models-libragrad-v1, which has sqrt(2) in float32."""
+    arrays = load_file(Path(__file__).parents[1] / "data" / "libragrad.safetensors")
+    layer = partial(F.normalize, dim=-1)
+    if name in LAYERS:
+        layer = LAYERS[name]().double().requires_grad_(False)
+        layer.load_state_dict({key: arrays[f"{name}.{key}"] for key in layer.state_dict()})
+    x = arrays["x"].requires_grad_()
+    with AttentionRecorder(nn.Module(), True, "libra"):
+        score = (layer(x) * arrays["weights"]).sum()
+    (ours,) = torch.autograd.grad(score, x)
+    assert_close(ours, arrays[f"gradient.{name}"], rtol=1e-6, atol=1e-7)
 
 
 # What is left behind, and what is said

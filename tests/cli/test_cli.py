@@ -1,5 +1,6 @@
 """The command line, as a user meets it: what it writes, what it says, and how it ends."""
 
+import csv
 import re
 from collections.abc import Callable
 from importlib import metadata
@@ -139,6 +140,21 @@ def test_blocks_are_left_out_at_the_start(run: Run, image: Path, flag: str) -> N
     np.testing.assert_array_equal(pixels("attention_rollout_0.900_max_start_1.png"), expected)
 
 
+@pytest.mark.parametrize("given", [[], ["--target", "2"]])
+def test_the_backward_pass_of_libra(run: Run, image: Path, given: list[str]) -> None:
+    code, out, _ = run(image, "--backward", "libra", "--table", "table.csv", *given)
+    settings = {"head_fusion": "max", "discard_ratio": 0.9, "backward": "libra"}
+    target = 2 if given else None
+    explanation = explain(load_model("demo", device="cpu"), image, target=target, **settings)
+    name = f"grad_rollout_{explanation.target[0]}_0.900_max_libra.png"
+    assert code == 0 and files() == [name, "input.png", "table.csv"]
+    assert explanation.title() in out
+    expected = jet_overlay(explanation.pictures[0].numpy(), explanation.saliency_map()[0])
+    np.testing.assert_array_equal(pixels(name), expected)
+    (row,) = csv.DictReader(Path("table.csv").read_text().splitlines())
+    assert row["backward"] == "libra"
+
+
 def test_the_audit_is_printed_and_drawn(run: Run, image: Path) -> None:
     code, out, err = run(image, "--audit")
     assert (code, err) == (0, "")
@@ -263,6 +279,11 @@ def test_an_image_is_not_overwritten_by_its_audit(run: Run, image: Path) -> None
         (["--start-block", "1.5"], "must be a whole number, 0 or more, got '1.5'"),
         (["--head_fusion", "median"], "invalid choice: 'median'.*mean.*max.*min"),
         (["--method", "gradcam"], "invalid choice: 'gradcam'.*gradient_rollout"),
+        (["--backward", "lrp"], "invalid choice: 'lrp'.*plain.*libra"),
+        (
+            ["--backward", "libra", "--method", "raw_attention"],
+            "raw_attention takes no gradients, so backward='libra' would change nothing",
+        ),
         (["--colour", "red"], "unrecognized arguments: --colour"),
         (["--category_index", "dog"], "invalid int value: 'dog'"),
         (["--category_index", "1", "--target", "dog"], "not allowed with argument"),

@@ -236,6 +236,24 @@ def test_the_same_call_again_does_only_what_is_missing(model, photos, tmp_path):
     assert gather(model, photos, out).done == 0
 
 
+def test_a_collection_from_before_there_were_backward_passes_goes_on(model, photos, tmp_path):
+    gather(model, photos, tmp_path / "maps")
+    file = tmp_path / "maps" / "_settings.json"
+    settings = json.loads(file.read_text())
+    assert settings.pop("backward") == "plain"
+    file.write_text(json.dumps(settings))
+    assert gather(model, photos, tmp_path / "maps").done == 0
+    with pytest.raises(ValueError, match='backward was "plain", is "libra"'):
+        gather(model, photos, tmp_path / "maps", backward="libra")
+
+
+def test_maps_by_the_rules_of_libra_are_those_of_explain(model, photos, tmp_path):
+    table = gather(model, photos, tmp_path / "maps", backward="libra", targets=["dog"]).table()
+    row = table.iloc[4]
+    expected = explain(model, row["path"], target="dog", backward="libra").map[0].numpy()
+    np.testing.assert_allclose(map_of(row), expected, rtol=2e-3, atol=1e-6)
+
+
 def test_new_images_are_added_and_old_ones_kept(model, photos, tmp_path):
     gather(model, photos, tmp_path / "maps")
     write_images(photos / "more", 3)
@@ -256,6 +274,7 @@ def test_new_images_are_added_and_old_ones_kept(model, photos, tmp_path):
         ({"targets": ["dog"]}, r'targets was \["predicted"\], is \[2\]'),
         ({"shard_size": 5}, "shard_size was 4, is 5"),
         ({"start_block": 1}, "start_block was 0, is 1"),
+        ({"backward": "libra"}, 'backward was "plain", is "libra"'),
         ({"methods": ["raw_attention"]}, "methods was"),
         ({"overlays": True}, "overlays was false, is true"),
     ],
@@ -294,6 +313,10 @@ def test_other_weights_and_versions_are_refused(model, photos, tmp_path):
         ({"discard_ratios": [0.5, 0.5]}, "each once"),
         ({"discard_ratios": [1.0]}, r"discard_ratio must be a number in \[0, 1\)"),
         ({"start_block": 9}, "start_block must be in"),
+        (
+            {"methods": ["attention_rollout"], "backward": "libra"},
+            "attention_rollout takes no gradients",
+        ),
         ({"shard_size": 0}, "shard_size must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
     ],

@@ -12,7 +12,7 @@ from explorers import SCENE, problem
 from ipywidgets.widgets.widget import _instances
 from traitlets import HasTraits
 
-from rollout import explore
+from rollout import explain, explore
 from rollout.explorer import open_widgets
 from rollout.explorer.controls import short_names
 from rollout.explorer.frame import main_frame
@@ -158,6 +158,21 @@ def test_play_steps_the_last_block(explorer):
     for last in (3, 4):
         explorer.controls.play.value = last
         assert explorer.view.settings.end_block == last and explorer.view.settings.start_block == 1
+
+
+def test_another_backward_pass_stays_while_it_can(demo):
+    explorer = explore(demo, SCENE, backward="libra")
+    explorer.controls.discard_ratio.value = 0.3
+    assert explorer.view.settings == Settings(discard_ratio=0.3, backward="libra")
+    assert "backward='libra'" in explorer.code.replace('"', "'")
+    panel = main_frame(explorer.session, explorer.view).panels[0]
+    assert panel.title.startswith("gradient rollout, libra: ")
+    target = explorer.view.target
+    expected = explain(demo, SCENE, target=target, discard_ratio=0.3, backward="libra").map[0]
+    np.testing.assert_allclose(panel.values, expected, rtol=1e-4, atol=1e-6)
+    explorer.controls.legacy.value = True
+    assert explorer.view.settings.backward == "plain" and not problem(explorer)
+    explorer.close()
 
 
 def test_the_curve_marks_the_ratio_and_is_left_out_where_it_takes_long(explorer):

@@ -105,6 +105,10 @@ class AttentionRecord:
     ) -> Gradients:
         """Gradients of one score per image, by one backward pass.
 
+        Recorded with backward="libra", the attention P passes nothing on to queries and keys, and
+        dP = dO v^T is what the score would gain from it by the rules above: the sum of P * dP over
+        heads and queries is the relevance that a token gave as a value.
+
         Args:
             target: class index, or one per image, (batch,), or the classes whose logits are added
                 up, bool (batch, classes).

@@ -11,8 +11,9 @@ _RULED = frozenset(
     T Mm Bmm Addmm Baddbmm Mv Dot View UnsafeView Alias Reshape ReshapeAlias Transpose Permute
     AsStrided Expand Squeeze Unsqueeze Select Slice Index IndexSelect Gather Flip Unbind Split
     SplitWithSizes UnsafeSplit Cat Stack Repeat Roll Copy CopySlices Clone ToCopy ConstantPadNd
-    Diagonal Unfold Im2Col Embedding AvgPool2D AdaptiveAvgPool2D UpsampleBicubic2D UpsampleBilinear2D
-    Amax Max MaxPool2DWithIndices Relu LeakyRelu PreluKernel Threshold Abs LinalgVectorNorm Norm
+    Diagonal Unfold Im2Col Embedding UpsampleBicubic2D UpsampleBilinear2D
+    AvgPool2D AdaptiveAvgPool2D Amax Max MaxPool2DWithIndices
+    Relu LeakyRelu PreluKernel Threshold Abs LinalgVectorNorm Norm
     ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu
     ScaledDotProductEfficientAttention ScaledDotProductCudnnAttention
     torch::autograd::AccumulateGrad torch::autograd::CopySlices ThroughZero Normalised

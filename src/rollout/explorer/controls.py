@@ -160,6 +160,8 @@ class Controls:
     def read(self, view: View) -> View:
         """The view with the knobs as they stand."""
         first, last = self.blocks.value
+        # Without a knob of its own; kept as long as it can go with the others.
+        keeps = METHODS[self.method.value].gradients and not self.legacy.value
         settings = Settings(
             head_fusion=self.head_fusion.value,
             discard_ratio=round(self.discard_ratio.value, 4),
@@ -168,7 +170,7 @@ class Controls:
             head=None if self.head.value == ALL_HEADS else self.head.value,
             query=view.settings.query,
             legacy=self.legacy.value,
-            backward=view.settings.backward,  # without a knob of its own
+            backward=view.settings.backward if keeps else "plain",
         )
         return replace(
             view,
