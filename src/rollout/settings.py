@@ -56,12 +56,14 @@ class Method:
         title, unit: for people; the unit is what a value of the map means.
         gradients: whether it needs gradients, and so depends on the target.
         legacy: whether vit-explain has it, so that its published arithmetic can be asked for.
+        traces: whether it starts from some tokens, so that a patch can be asked for (`query`).
     """
 
     title: str
     unit: str
     gradients: bool = False
     legacy: bool = False
+    traces: bool = True
 
 
 METHODS: Mapping[str, Method] = {
@@ -71,6 +73,12 @@ METHODS: Mapping[str, Method] = {
     "gradient_rollout": Method(
         "gradient rollout", "share of the readout's evidence", gradients=True, legacy=True
     ),
+    "first_order": Method("first order", "evidence for the readout, block by block", True),
+    "generic_relevance": Method("generic relevance", "relevance for the readout", True),
+    "attention_gradcam": Method("attention Grad-CAM", "weighted attention of the last block", True),
+    "agcam": Method("AGCAM", "gradient at the readout, gated by the scores", True),
+    "legrad": Method("LeGrad", "mean positive gradient", True, traces=False),
+    "gradient_flow": Method("gradient flow", "maximum flow of evidence from the readout", True),
 }
 
 
@@ -83,6 +91,14 @@ def titled(method: str, settings: Settings) -> str:
 def check_method(method: str) -> None:
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+
+
+def check_query(method: str, query: object) -> None:
+    if query is not None and not METHODS[method].traces:
+        raise ValueError(
+            f"{method} is the mean over all queries, so no patch can be traced, got query={query}; "
+            "use query=None, or a method such as gradient_rollout"
+        )
 
 
 def check_head_fusion(head_fusion: str) -> None:

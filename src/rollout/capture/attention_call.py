@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import ALL_HEADS
+
+NO_SCORES = (
+    "{} does not leave its scores before the softmax to be seen, which agcam is made of: attention "
+    "is written out, or heads are mixed; use fused attention (in Hugging Face "
+    "attn_implementation='sdpa'), or another method, such as gradient_rollout"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +77,25 @@ class AttentionCall:
         """The probabilities, in float32 or better: (batch, heads, query, key)."""
         if self.probabilities is not None:
             return _at_least_float32(self.probabilities[:, heads])
-        assert self.query is not None and self.key is not None
+        attention = self.scores(heads).softmax(dim=-1)
+        # Fully masked rows are 0, as in `scaled_dot_product_attention`.
+        return attention if self.mask is None else attention.nan_to_num(0.0)
+
+    @torch.no_grad()
+    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
+        """What the softmax is taken of, in float32 or better: (batch, heads, query, key).
+
+        Raises:
+            UnsupportedNetworkError: the probabilities are all that was recorded.
+        """
+        if self.query is None or self.key is None:
+            raise UnsupportedNetworkError(NO_SCORES.format(self.module))
         query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
         scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
         with torch.autocast(query.device.type, enabled=False):
             scores = (query * scale) @ key.transpose(-2, -1)
         mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
-        return _softmax(scores, mask, self.is_causal)
+        return _masked(scores, mask, self.is_causal)
 
     @torch.no_grad()
     def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
@@ -117,12 +136,11 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _softmax(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """Softmax over the keys as `scaled_dot_product_attention` does it; fully masked rows are 0."""
+def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """-inf where nobody may look; masks of numbers are added."""
     if is_causal:
         hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(hidden, -math.inf)
-    if mask is not None:
-        masked = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        return masked.softmax(dim=-1).nan_to_num(0.0)
-    return scores.softmax(dim=-1)
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask

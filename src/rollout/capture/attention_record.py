@@ -82,6 +82,15 @@ class AttentionRecord:
         return _sequence(self.blocks, [partial(distribution, block) for block in self.blocks])
 
     @property
+    def scores(self) -> BlockSequence:
+        """What each block's softmax is taken of, computed anew at each look.
+
+        Where attention is written out, or heads are mixed or subtracted, a look at a block is an
+        UnsupportedNetworkError.
+        """
+        return _sequence(self.blocks, [block.scores for block in self.blocks])
+
+    @property
     def pooling_attentions(self) -> BlockSequence:
         """Attention by which the classifier reads the tokens, (batch, heads, query, key) each."""
         return _sequence(self.pooling, [call.attention for call in self.pooling])

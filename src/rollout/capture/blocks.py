@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from rollout.capture.attention_call import AttentionCall
+from rollout.capture.attention_call import NO_SCORES, AttentionCall
+from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import ALL_HEADS
 
 
@@ -41,6 +42,9 @@ class ParallelAttention:
 
     def attention(self, heads: slice = ALL_HEADS) -> Tensor:
         return torch.cat([call.attention(own) for call, own in self._share(heads)], dim=1)
+
+    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
+        return torch.cat([call.scores(own) for call, own in self._share(heads)], dim=1)
 
     def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
         gradients = dict(zip(self.calls, received, strict=True))
@@ -91,6 +95,9 @@ class DifferentialAttention:
 
     def attention(self, heads: slice = ALL_HEADS) -> Tensor:
         return self.first.attention(heads) - self.weight * self.second.attention(heads)
+
+    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
+        raise UnsupportedNetworkError(NO_SCORES.format(self.module))
 
     def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
         return self.first.attention_gradient(*received, heads=heads)

@@ -18,6 +18,7 @@ from rollout.models.load import find_device, load_model
 from rollout.models.model import Model
 from rollout.models.networks import check_name
 from rollout.plots.figure import figure_png, save_picture
+from rollout.settings import METHODS
 
 
 def explain_files(arguments: Namespace, jobs: Sequence[Job]) -> int:
@@ -131,7 +132,7 @@ def _write(explanation: Explanation, job: Job, arguments: Namespace, count: str)
     """Write the files of an image and print them; returns where picture and map are."""
     seen = save_picture(explanation.pictures[0].numpy(), job.folder / SEEN)
     print(f"{seen}: what the network saw of {job.image}{explanation.note()}{count}", flush=True)
-    follows = explanation.method == "gradient_rollout" and explanation.target is not None
+    follows = METHODS[explanation.method].gradients and explanation.target is not None
     target = class_numbers(explanation.target[0]) if follows and explanation.target else "*"
     name = picture_pattern(arguments, explanation.method, target)
     overlay = explanation.save_overlay(job.folder / name)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rollout.files import as_path
 from rollout.names import file_name
+from rollout.settings import METHODS
 
 SEEN = "input.png"  # what the network saw
 AUDIT = "audit.png"
@@ -41,7 +42,9 @@ def plan(arguments: Namespace) -> list[Job]:
 
 def picture_pattern(arguments: Namespace, method: str, target: int | str = "*") -> str:
     """The name that vit-explain gives a picture, so that its users find their files."""
-    stem = f"grad_rollout_{target}" if method == "gradient_rollout" else method
+    stem = "grad_rollout" if method == "gradient_rollout" else method
+    if method in METHODS and METHODS[method].gradients:
+        stem += f"_{target}"
     start = f"_start_{arguments.start_block}" if arguments.start_block else ""
     start += "" if arguments.backward == "plain" else f"_{arguments.backward}"
     return f"{stem}_{arguments.discard_ratio:.3f}_{arguments.head_fusion}{start}.png"

@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
+from rollout.explanations.methods import CHAINED
 from rollout.explanations.recording import Recording
 from rollout.maths.dominance import Dominance, attention_received, find_dominance, trace_back
 from rollout.settings import Settings
 
-# Methods that chain all blocks and are quick enough to be asked once more.
-CHAINING = ("attention_rollout", "gradient_rollout")
+# Methods whose blocks read what those above them read, and that are quick enough to be asked again.
+CHAINING = tuple(name for name, method in CHAINED.items() if method.chains)
 
 
 def dominances(

@@ -19,8 +19,7 @@ from rollout.explanations.methods import CHAINED
 from rollout.explanations.recording import Recording
 from rollout.maths.dominance import Dominance
 from rollout.maths.fusion import discard_lowest
-from rollout.maths.rollout import chain, fused_last_first
-from rollout.settings import METHODS, Settings, check_backward, check_method
+from rollout.settings import METHODS, Settings, check_backward, check_method, check_query
 
 MEMORY = 2**28  # bytes of fused matrices that are kept
 MOST_TRACED = 400  # patches, of which all maps go to the browser together: 640 kB
@@ -109,11 +108,12 @@ class KeptMaps:
         if settings.legacy or method not in CHAINED:
             return self.recording.relevance(method, target, settings, self.progress)[0].numpy()
         check_backward(settings.backward, method)
+        check_query(method, settings.query)
         self.recording.parts(method, target, settings)  # says what is wrong with blocks and head
         blocks = self._blocks(method, target, settings)[settings.start_block : settings.end_block]
         readout = self.recording.readout(settings, method, target)
         last_first = ([block] for block in reversed(blocks))
-        relevance = CHAINED[method](last_first, [0.0], [readout])[0, 0]
+        relevance = CHAINED[method].walk(last_first, [0.0], [readout])[0, 0]
         return self.recording.layout.to_grid(relevance).float().cpu()[0].numpy()
 
     def traces(self, method: str, target: int | None, settings: Settings) -> np.ndarray | None:
@@ -123,20 +123,21 @@ class KeptMaps:
             None where that takes too long: row by row `relevance` has them, with a query.
         """
         patches = self.recording.layout.num_patches
-        if method not in CHAINED or settings.legacy or patches > MOST_TRACED:
+        traceable = method in CHAINED and METHODS[method].traces
+        if not traceable or settings.legacy or patches > MOST_TRACED:
             return None
         followed = target if METHODS[method].gradients else None
         blocks = self._blocks(method, followed, settings)
         blocks = blocks[settings.start_block : settings.end_block]
         last_first = ([block] for block in reversed(blocks))
-        rows = blocks[-1] if method == "raw_attention" else chain(last_first, [0.0], [None])[0, 0]
+        rows = CHAINED[method].walk(last_first, [0.0], [None])[0, 0]
         prefix = self.recording.layout.num_prefix_tokens
         return rows[0, prefix:, prefix:].float().cpu().numpy()
 
     def _blocks(self, method: str, target: int | None, settings: Settings) -> list[Tensor]:
         """Each block's fused matrix without its lowest entries, (1, query, key)."""
         knobs = settings.head_fusion, settings.head, settings.backward
-        fused = (METHODS[method].gradients, target, *knobs)
+        fused = (CHAINED[method].evidence, target, *knobs)
         ratio = settings.discard_ratio
 
         def discarded() -> list[Tensor]:
@@ -150,8 +151,7 @@ class KeptMaps:
         whole = Settings(
             head_fusion=settings.head_fusion, head=settings.head, backward=settings.backward
         )
-        attentions, gradients = self.recording.parts(method, target, whole)
-        fused = fused_last_first(attentions, gradients, [whole.head_fusion])
+        fused = self.recording.fused(method, target, whole, [whole.head_fusion])
         return [matrix for (matrix,) in fused][::-1]
 
     def grid(self, method: str, target: int | None, settings: Settings) -> np.ndarray:

@@ -1,15 +1,14 @@
 """Images that went through a model once: any number of maps follow without another forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
-from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Parts, Progress
+from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
-from rollout.maths.rollout import fused_last_first
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.model import ImageSource, Model, Target
 from rollout.models.readout import read_readout
@@ -21,6 +20,7 @@ from rollout.settings import (
     Settings,
     check_backward,
     check_method,
+    check_query,
     check_start_block,
     is_index,
 )
@@ -128,6 +128,27 @@ class Recording:
         gradients = self.backward(target, settings.backward).blocks
         return _select(self.record.attentions, settings), _select(gradients, settings)
 
+    def fused(
+        self,
+        method: str,
+        target: Target,
+        settings: Settings,
+        head_fusions: Sequence[HeadFusion],
+    ) -> Iterator[list[Tensor]]:
+        """What a method of CHAINED puts together: (batch, query, key) for each fusion, last block
+        first; the blocks and the head that count."""
+        evidence = CHAINED[method].evidence
+        blocks = [
+            _select(self._blocks(part, target, settings.backward), settings)
+            for part in evidence.parts
+        ]
+        return evidence.fused(blocks, self.layout, head_fusions)
+
+    def _blocks(self, part: Part, target: Target, backward: Backward) -> BlockSequence:
+        if part == "gradients":
+            return self.backward(target, backward).blocks
+        return getattr(self.record, part)
+
     def relevance(
         self,
         method: str,
@@ -163,6 +184,7 @@ class Recording:
         """
         check_method(method)
         check_backward(settings.backward, method)
+        check_query(method, settings.query)
         if settings.legacy:
             self._check_legacy(method)
         if settings.legacy or method not in CHAINED:
@@ -171,13 +193,12 @@ class Recording:
                 for row in _grid(settings, head_fusions, discard_ratios)
             ]
             return self._on_grid(torch.stack(rows))
-        attentions, gradients = self.parts(method, target, settings)
+        fused = self.fused(method, target, settings, head_fusions)
         readouts = [
             self.readout(replace(settings, head_fusion=head_fusion), method, target)
             for head_fusion in head_fusions
         ]
-        fused = fused_last_first(attentions, gradients, head_fusions)
-        return self._on_grid(CHAINED[method](fused, discard_ratios, readouts))
+        return self._on_grid(CHAINED[method].walk(fused, discard_ratios, readouts))
 
     def _alone(self, method: str, target: Target, settings: Settings, progress: Progress) -> Tensor:
         """(batch, tokens), by arithmetic that shares nothing between settings."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from rollout.explanations.kept_maps import Kept
+from rollout.explanations.methods import CHAINED
 from rollout.explorer import open_widgets
 from rollout.explorer.browser.canvas import MapCanvas
 from rollout.explorer.browser.copy_text import CopyText
@@ -24,6 +25,7 @@ from rollout.explorer.messages import StatusLine, described, shares_table
 from rollout.explorer.session import Session
 from rollout.explorer.sources import Sources
 from rollout.explorer.view import View, as_code
+from rollout.settings import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,9 +152,9 @@ class Explorer(widgets.VBox):
         return as_code(self.view, label, rival)
 
     def set_follow(self) -> None:
-        """Hovering waits for no map that takes seconds."""
-        slow = self.view.method == "attention_flow"
-        self.canvas.follow = self.controls.follow.value and not slow
+        """Hovering waits for no map that takes seconds, and asks for none that there is not."""
+        traced = self.view.method in CHAINED and METHODS[self.view.method].traces
+        self.canvas.follow = self.controls.follow.value and traced
 
     # What is said
 

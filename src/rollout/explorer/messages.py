@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import ipywidgets as widgets
 
+from rollout.explanations.methods import WHOLE
 from rollout.explorer.frame import blind_to_class
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
@@ -35,7 +36,7 @@ class StatusLine(widgets.HTML):
     def announce(self, session: Session, before: View, view: View) -> None:
         """Say what is being done where it takes long; a flash would only be in the way."""
         followed = {view.target, view.rival} - {before.target, before.rival, None}
-        if view.method == "attention_flow":
+        if view.method in WHOLE:
             self.busy("Solving the flow to every patch ...")
         elif METHODS[view.method].gradients and followed and session.slowest > NOTICED:
             self.busy(

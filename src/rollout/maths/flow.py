@@ -23,6 +23,7 @@ from rollout.maths.fusion import (
     transition,
 )
 from rollout.maths.maxflow import TOLERANCE, Bools, Floats, LayeredNetwork
+from rollout.maths.rollout import fused_last_first, select_pairs
 from rollout.settings import HeadFusion, check_discard_ratio, check_head_fusion
 
 # What half precision may cost a row of probabilities; scores and discarded rows are far outside.
@@ -111,6 +112,49 @@ def attention_flow(
     check_head_fusion(head_fusion)
     check_discard_ratio(discard_ratio)
     blocks = _fused_blocks(attentions, head_fusion, discard_ratio, start_block)
+    return _flow(blocks, start_block, readout, progress)
+
+
+def gradient_flow(
+    attentions: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    *,
+    head_fusion: HeadFusion = "mean",
+    discard_ratio: float = 0.0,
+    start_block: int = 0,
+    readout: Tensor | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Flow:
+    """How much evidence can flow from the readout to each input token: as `attention_flow`.
+
+    The pipes are those of gradient rollout: attention times gradient, negatives set to 0, with the
+    residual, rows made to sum to 1. Evidence that comes by way of other tokens is as much as its
+    narrowest pipe lets through, where in rollout it is a product of small numbers.
+
+    Args:
+        attentions: one (batch, heads, query, key) tensor per block, first block first.
+        gradients: d(score) / d(attention), in the order and shapes of `attentions`.
+        head_fusion, discard_ratio, start_block, readout, progress: as in `attention_flow`.
+
+    Returns:
+        A `Flow`, exact to TOLERANCE; gradient rollout <= values.
+    """
+    check_head_fusion(head_fusion)
+    check_discard_ratio(discard_ratio)
+    pairs = select_pairs(attentions, gradients, start_block)
+    last_first = fused_last_first(*pairs, [head_fusion])
+    blocks = [discard_lowest(fused.detach(), discard_ratio) for (fused,) in last_first][::-1]
+    return _flow(blocks, start_block, readout, progress)
+
+
+def _flow(
+    blocks: Sequence[Tensor],
+    start_block: int,
+    readout: Tensor | None,
+    progress: Callable[[int], object] | None,
+) -> Flow:
+    """Of fused matrices, (batch, query, key) each, first block first."""
+    _check_one_size(blocks, start_block)
     sources = _sources(readout, blocks[0])
     flows = []
     for image, source in enumerate(sources):
@@ -132,15 +176,18 @@ def _fused_blocks(
     blocks: list[Tensor] = []
     for block, attention in enumerate(select_blocks(attentions, start_block), start_block):
         _check_attention(attention, block)
-        fused = discard_lowest(fuse_heads(attention.detach(), head_fusion), discard_ratio)
-        blocks.append(fused)
+        blocks.append(discard_lowest(fuse_heads(attention.detach(), head_fusion), discard_ratio))
+    return blocks
+
+
+def _check_one_size(blocks: Sequence[Tensor], start_block: int) -> None:
+    for block, fused in enumerate(blocks, start_block):
         if fused.shape != blocks[0].shape:
             raise ValueError(
                 f"blocks differ in size: (batch, query, key) is {tuple(blocks[0].shape)} in block "
                 f"{start_block} but {tuple(fused.shape)} in block {block}; flow needs one set of "
                 "tokens through all blocks"
             )
-    return blocks
 
 
 def _check_attention(attention: Tensor, block: int) -> None:

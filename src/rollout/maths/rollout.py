@@ -5,7 +5,7 @@ of the target class, negatives set to 0 (vit-explain, 2020). Everything after th
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -67,10 +67,7 @@ def gradient_rollout(
     Returns:
         (batch, query, key), or (batch, key) with a readout; rows are non-negative and sum to 1.
     """
-    if len(attentions) != len(gradients):
-        raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    blocks = select_blocks(attentions, start_block), gradients[start_block:]
-    _check_gradients(*blocks)
+    blocks = select_pairs(attentions, gradients, start_block)
     return chain(fused_last_first(*blocks, [head_fusion]), [discard_ratio], [readout])[0, 0]
 
 
@@ -83,14 +80,44 @@ def fused_last_first(
 
     It is the fused attention, or with gradients the positive part of fused attention x gradient.
     """
-    for groups in _entries_last_first(attentions, gradients):
-        fused = fuse_head_groups(groups, head_fusions)
-        lowest = [_finite_minimum(matrix) for matrix in fused]
-        if gradients is None:
-            _check_non_negative(min(lowest))
-            yield fused
-        else:
-            yield [matrix.clamp(min=0) for matrix in fused]
+    if gradients is not None:
+        yield from evidence_last_first([attentions, gradients], torch.mul, head_fusions)
+        return
+    for groups in _blocks_last_first(attentions):
+        fused = fuse_head_groups((attention for (attention,) in groups), head_fusions)
+        _check_non_negative(min(map(_finite_minimum, fused)))
+        yield fused
+
+
+Entries = Callable[..., Tensor]  # from some heads of each sequence to what is fused
+
+
+def evidence_last_first(
+    sequences: Sequence[Sequence[Tensor]], entries: Entries, head_fusions: Sequence[HeadFusion]
+) -> Iterator[list[Tensor]]:
+    """The positive part of fused entries, block by block, last block first: (batch, query, key) for
+    each fusion.
+
+    Args:
+        sequences: what the entries are made of, such as attentions and gradients, block by block.
+        entries: of some heads, (batch, some heads, query, key) of each sequence -> the same shape.
+    """
+    for groups in _blocks_last_first(*sequences):
+        fused = fuse_head_groups((entries(*group) for group in groups), head_fusions)
+        for matrix in fused:
+            _finite_minimum(matrix)  # refuses what is not finite
+        yield [matrix.clamp(min=0) for matrix in fused]
+
+
+def select_pairs(
+    attentions: Sequence[Tensor], gradients: Sequence[Tensor], start_block: int = 0
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """`select_blocks` of both, of which each block's shapes must be the same."""
+    if len(attentions) != len(gradients):
+        raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
+    blocks = select_blocks(attentions, start_block), gradients[start_block:]
+    _check_gradients(*blocks)
+    return blocks
 
 
 def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
@@ -126,18 +153,6 @@ def _check_non_negative(lowest: float) -> None:
             "are mixed after the softmax or subtracted from one another; pass the record's "
             "`distributions` instead of its `attentions`"
         )
-
-
-def _entries_last_first(
-    attentions: Sequence[Tensor], gradients: Sequence[Tensor] | None
-) -> Iterator[Iterable[Tensor]]:
-    """Block by block what is fused, (batch, heads, query, key), a few heads at a time."""
-    if gradients is None:
-        for groups in _blocks_last_first(attentions):
-            yield (attention for (attention,) in groups)
-    else:
-        for groups in _blocks_last_first(attentions, gradients):
-            yield (attention * gradient for attention, gradient in groups)
 
 
 def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
