@@ -22,6 +22,7 @@ ROOMS = (
     "demo",
     "vit_explain",
     "collection",
+    "comparison",
     "cli",
     "explorer",
     "__main__",

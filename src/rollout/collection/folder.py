@@ -4,7 +4,7 @@ What is no part begins with an underscore, so that `pandas.read_parquet(folder)`
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -99,15 +99,21 @@ class Folder:
         images.to_parquet(stream, index=False)
         self._write(IMAGES, stream.getvalue())
 
-    def parts(self) -> dict[int, tuple[int, int]]:
-        """Number to (rows, errors) of each whole part that is there."""
+    def parts(
+        self, counts: Callable[[Any], tuple[int, int]] = count_file
+    ) -> dict[int, tuple[int, int]]:
+        """Number to (rows, errors) of each whole part that is there.
+
+        Args:
+            counts: reads them off an open file; pa.ArrowInvalid is for one that is not whole.
+        """
         filesystem, root = self._filesystem()
         found: dict[int, tuple[int, int]] = {}
         for path in filesystem.glob(f"{root}/part-*.parquet"):
             number = path.rpartition("part-")[2].removesuffix(".parquet")
             try:
                 with filesystem.open(path, "rb") as file:
-                    found[int(number)] = count_file(file)
+                    found[int(number)] = counts(file)
             except (pa.ArrowInvalid, ValueError):
                 continue  # half a file, as a crash of the machine may leave it: it is done again
         return found

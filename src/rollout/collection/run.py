@@ -13,7 +13,7 @@ from torch import Tensor
 from rollout.collection.engine import held, worker_number
 from rollout.collection.folder import Folder
 from rollout.collection.table import count
-from rollout.collection.task import Shard, Task, hash_weights
+from rollout.collection.task import Shard, hash_weights
 from rollout.collection.work import explain_shard
 from rollout.models.load import load_model
 from rollout.models.model import Model
@@ -27,12 +27,13 @@ class Run:
     Attributes:
         model: a name, with the options of `load_model`, or the model itself.
         weights: the hash that the weights of a model loaded by name must have.
+        task: what is asked of each job; a collection's is a `Task`.
     """
 
     model: str | Model
     options: Mapping[str, Any]
     weights: str
-    task: Task
+    task: Any
     folder: Folder
     _loaded: Model | None = field(default=None, repr=False)
 

@@ -121,11 +121,20 @@ def hash_weights(model: Model) -> str:
 def describe_task(model: Model, weights: str, task: Task, shard_size: int) -> dict[str, Any]:
     """The file of settings: all that decides what stands in the table, as plain JSON."""
     return {
-        "model": {"name": model.name, "weights": weights, "transform": _said(model.transform)},
+        "model": describe_model(model, weights),
         **task.description(),
         "shard_size": shard_size,
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": versions(),
     }
+
+
+def describe_model(model: Model, weights: str) -> dict[str, str]:
+    """What of a model decides its maps; `weights` is their hash."""
+    return {"name": model.name, "weights": weights, "transform": _said(model.transform)}
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in VERSIONS}
 
 
 def _said(transform: Callable[..., Any]) -> str:

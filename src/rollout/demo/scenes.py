@@ -4,6 +4,7 @@ A scene is a random texture with one to three objects of different classes on it
 glyph that was scaled, mirrored and rotated. Which pixels belong to which object is known exactly.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -65,7 +66,11 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, classes: tuple[str, ...] | None = None, *, size: int = IMAGE_SIZE
+    rng: np.random.Generator,
+    classes: tuple[str, ...] | None = None,
+    *,
+    size: int = IMAGE_SIZE,
+    without: Collection[str] = (),
 ) -> Scene:
     """Draw one scene.
 
@@ -73,6 +78,7 @@ def draw_scene(
         rng: decides everything that is random; the same state gives the same scene.
         classes: what to show, different names from CLASSES; None draws one to three at random.
         size: height and width in pixels.
+        without: objects to leave out; the ground and the others are what they are with them.
     """
     if classes is None:
         count = rng.choice([1, 2, 3], p=[0.3, 0.45, 0.25])
@@ -83,13 +89,20 @@ def draw_scene(
     masks: dict[str, np.ndarray] = {}
     boxes: list[Box] = []
     for name in classes:
-        smallest, largest = (0.3, 0.7) if len(classes) == 1 else (0.26, 0.5)
-        sprite = _sprite(rng, name, int(size * rng.uniform(smallest, largest)))
+        sprite = _sprite(rng, name, int(size * rng.uniform(*_sides(len(classes)))))
         box = _place(rng, sprite.size, size, boxes)
-        mask = _paste(canvas, sprite, box)
-        masks = {other: visible & ~mask for other, visible in masks.items()} | {name: mask}
         boxes.append(box)
+        if name not in without:
+            mask = _paste(canvas, sprite, box)
+            masks = {other: visible & ~mask for other, visible in masks.items()} | {name: mask}
     return Scene(_relight(rng, np.array(canvas.convert("RGB"))), masks)
+
+
+def _sides(objects: int) -> tuple[float, float]:
+    """The least and the largest side of an object, as a share of the image's."""
+    if objects == 1:
+        return 0.3, 0.7
+    return (0.26, 0.5) if objects <= 3 else (0.2, 0.34)  # so that many find room
 
 
 def _background(rng: np.random.Generator, size: int) -> Image.Image:
@@ -177,17 +190,25 @@ class SceneDataset(Dataset):
     An item is the image, (3, height, width) of uint8, and its labels, (classes,) of 0 and 1.
     """
 
-    def __init__(self, seed: int, length: int, objects: int | None = None) -> None:
+    def __init__(
+        self, seed: int, length: int, objects: int | tuple[int, int] | None = None
+    ) -> None:
+        """`objects` is how many a scene has: (4, 6) is from four to six, None one to three."""
         self.seed, self.length, self.objects = seed, length, objects
 
     def __len__(self) -> int:
         return self.length
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int, without: Collection[str] = ()) -> Scene:
+        """Scene `index`; or the same without some of its objects, as for `draw_scene`."""
         rng = np.random.default_rng([self.seed, index])
         if self.objects is None:
-            return draw_scene(rng)
-        return draw_scene(rng, tuple(rng.choice(CLASSES, self.objects, replace=False).tolist()))
+            return draw_scene(rng, without=without)
+        count = self.objects
+        if isinstance(count, tuple):
+            count = int(rng.integers(count[0], count[1] + 1))
+        classes = tuple(rng.choice(CLASSES, count, replace=False).tolist())
+        return draw_scene(rng, classes, without=without)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         scene = self.scene(index)

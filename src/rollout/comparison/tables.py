@@ -1,0 +1,149 @@
+"""What a comparison says: means with intervals, and differences to gradient rollout with a test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from rollout.comparison import randomisation, removal, what_if, where
+from rollout.comparison.candidates import BASELINE
+from rollout.maths.metrics import mean_interval
+from rollout.maths.statistics import holm, paired_p
+
+Better = Literal["higher", "lower", ""]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is said of a measure.
+
+    Attributes:
+        family: which part of a comparison makes it.
+        better: the direction in which a map is better; "" where that is no matter of better.
+    """
+
+    family: str
+    better: Better
+
+
+def _removal(what: str) -> dict[str, Measure]:
+    directions: dict[str, Better] = {
+        removal.DELETION: "lower",
+        removal.INSERTION: "higher",
+        removal.POSITIVE: "lower",
+        removal.NEGATIVE: "higher",
+    }
+    return {f"{name}, {what}": Measure(what, better) for name, better in directions.items()}
+
+
+MEASURES: Mapping[str, Measure] = {
+    where.PEAK: Measure("where", "higher"),
+    where.PRECISION: Measure("where", "higher"),
+    where.MASS: Measure("where", "higher"),
+    where.AGAINST: Measure("where", "higher"),
+    where.ALIKE: Measure("where", "lower"),
+    where.SPREAD: Measure("where", ""),
+    what_if.CORRELATION: Measure("what_if", "higher"),
+    what_if.DELETION_CHECK: Measure("what_if", "higher"),
+    what_if.PRESERVATION_CHECK: Measure("what_if", "higher"),
+    what_if.IRRELEVANT: Measure("what_if", "lower"),
+    **_removal("tokens"),
+    **_removal("pixels"),
+    randomisation.RANDOMISED: Measure("randomisation", "lower"),
+}
+_MAP = ["method", "setting"]
+
+
+def by_image(table: pd.DataFrame) -> pd.DataFrame:
+    """One value for each image, map, measure and step: its cases belong together, as their mean."""
+    keys = [*_MAP, "measure", "step", "image"]
+    return (
+        table.groupby(keys, sort=False, observed=True, dropna=False)["value"].mean().reset_index()
+    )
+
+
+def summary(table: pd.DataFrame, measures: Sequence[str] | None = None) -> pd.DataFrame:
+    """The mean of each measure of each map, with a 95 % interval by bootstrap over the images.
+
+    Args:
+        table: of `compare`.
+        measures: names out of MEASURES; None is all that are there, without points of curves.
+
+    Returns:
+        A row for each map and measure: method, setting, measure, mean, low, high, images.
+    """
+    return _means(_chosen(table, measures), [*_MAP, "measure"])
+
+
+def curve(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The points of a curve, such as "deletion curve, tokens", as `summary`, with a column step."""
+    chosen = table[table["measure"] == measure]
+    if chosen.empty:
+        raise ValueError(f"there is no curve {measure!r} in the table")
+    return _means(chosen, [*_MAP, "measure", "step"])
+
+
+def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    rows = []
+    for named, values in by_image(table).groupby(keys, sort=False, observed=True):
+        mean, low, high = mean_interval(values["value"].to_numpy())
+        found = {"mean": mean, "low": low, "high": high, "images": len(values)}
+        rows.append({**dict(zip(keys, named, strict=True)), **found})
+    return pd.DataFrame(rows)
+
+
+def differences(
+    table: pd.DataFrame,
+    measures: Sequence[str] | None = None,
+    *,
+    against: tuple[str, str] = (BASELINE[0], ""),
+) -> pd.DataFrame:
+    """Each map less another one on the same images, with a paired test.
+
+    Args:
+        against: method and setting of the other.
+
+    Returns:
+        As `summary`, of the differences; p by Wilcoxon's signed ranks over the images, and
+        p_holm, corrected for all maps that are held against the other by the same measure.
+    """
+    values = by_image(_chosen(table, measures))
+    base = values[(values["method"] == against[0]) & (values["setting"] == against[1])]
+    if base.empty:
+        raise ValueError(f"there is no map {against} in the table to hold the others against")
+    joined = values.merge(base[["measure", "image", "value"]], on=["measure", "image"])
+    joined["difference"] = joined["value_x"] - joined["value_y"]
+    rows = []
+    for (method, setting, measure), found in joined.groupby(
+        [*_MAP, "measure"], sort=False, observed=True
+    ):
+        if (method, setting) != against:
+            each = found["difference"].to_numpy()
+            mean, low, high = mean_interval(each)
+            named = {"method": method, "setting": setting, "measure": measure}
+            said = {"mean": mean, "low": low, "high": high, "images": len(each)}
+            rows.append({**named, **said, "p": paired_p(each)})
+    result = pd.DataFrame(rows)
+    corrected = result.groupby("measure", sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    return result.assign(p_holm=corrected)
+
+
+def _chosen(table: pd.DataFrame, measures: Sequence[str] | None) -> pd.DataFrame:
+    there = set(table["measure"].unique())
+    if measures is None:
+        measures = [name for name in MEASURES if name in there]
+    missing = [name for name in measures if name not in there]
+    if missing or not measures:
+        raise ValueError(f"the table has no measure {missing}; it has {sorted(there)}")
+    order = {name: place for place, name in enumerate(measures)}
+    chosen = table[table["measure"].isin(measures)]
+    place = chosen["measure"].map(order).astype(int).to_numpy()
+    return chosen.iloc[np.argsort(place, kind="stable")]
+
+
+def name_of(method: str, setting: str) -> str:
+    """Such as "gradient rollout: max, 0.9"."""
+    title = method.replace("_", " ") if not method.startswith("control") else method
+    return f"{title}: {setting}" if setting else title
