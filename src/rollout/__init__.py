@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rollout.capture.forward_pass import record_attention as record_attention
     from rollout.collection.collect import collect as collect
+    from rollout.comparison.compare import compare as compare
     from rollout.errors import UnsupportedNetworkError as UnsupportedNetworkError
     from rollout.explanations.explanation import Explanation as Explanation
     from rollout.explanations.explanation import explain as explain
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "record_attention": "capture.forward_pass",
     "collect": "collection.collect",
+    "compare": "comparison.compare",
     "UnsupportedNetworkError": "errors",
     "Explanation": "explanations.explanation",
     "explain": "explanations.explanation",

@@ -143,3 +143,36 @@ def test_what_the_crop_leaves_out_is_in_no_key():
     whole = sum(answer_key(model, "scene_car_house").values())
     torch.testing.assert_close(object_coverage(model, "scene_car_house"), whole)
     assert object_coverage(narrow, "photo_cat", (2, 3)).tolist() == [[[0.0] * 3] * 2]
+
+
+def test_without_an_object_all_else_is_the_same_to_the_byte(monkeypatch):
+    """Where the object's picture lies, soft edge included, is all that may differ."""
+    dataset = SceneDataset(seed=5, length=12, objects=(4, 6))
+    touched = []
+    paste = scenes._paste
+    monkeypatch.setattr(scenes, "_paste", lambda *args: (touched.append(args[1:]), paste(*args))[1])
+    for number in range(12):
+        touched.clear()
+        whole = dataset.scene(number)
+        places = dict(zip(whole.masks, touched, strict=True))
+        for name in list(whole.masks)[::2]:
+            left = dataset.scene(number, without=[name])
+            assert list(left.masks) == [other for other in whole.masks if other != name]
+            sprite, box = places[name]
+            outside = np.ones((224, 224), bool)
+            outside[box[1] : box[3], box[0] : box[2]] = np.asarray(sprite)[..., 3] == 0
+            assert np.array_equal(left.image[outside], whole.image[outside])
+            assert (left.image != whole.image).any(axis=2)[whole.masks[name]].mean() > 0.9
+            for other, mask in left.masks.items():
+                assert np.array_equal(mask[outside], whole.masks[other][outside])
+
+
+def test_scenes_of_many_objects_have_as_many_as_asked_and_all_are_seen():
+    dataset = SceneDataset(seed=6, length=40, objects=(4, 6))
+    counts = []
+    for number in range(40):
+        masks = dataset.scene(number).masks
+        counts.append(len(masks))
+        assert min(mask.sum() for mask in masks.values()) > 100
+    assert set(counts) == {4, 5, 6}
+    assert np.array_equal(dataset.scene(3, without=()).image, dataset.scene(3).image)

@@ -46,7 +46,7 @@ def _in_a_list(name: str, modules: dict[str, nn.Module], least: int) -> str | No
 
 
 def answer(network: nn.Module, images: Tensor) -> Tensor:
-    """The logits of images, (batch, classes), with nothing recorded; the network stays as it was."""
+    """The logits of images, (batch, classes), unrecorded; the network is left as it was."""
     network = bare(network)
     with torch.inference_mode(), signals_wait(), changed(frozen(network)):
         return read_logits(network(images))[0]
@@ -88,6 +88,13 @@ def answer_to_patches(
     handle = network.get_submodule(block).register_forward_pre_hook(drop)
     try:
         logits = answer(network, images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__} cannot go on with fewer tokens than the image has patches "
+            f"({error}), so that patches cannot be dropped"
+        ) from error
     finally:
         handle.remove()
     if len(passes) != 1:

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rollout.cli import collection, ending
+from rollout.cli import collection, comparison, ending
 from rollout.settings import BACKWARDS, HEAD_FUSIONS, METHODS
 
 _OWN = (
@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_explain(commands)
     collection.add_commands(commands)
+    comparison.add_command(commands)
     _add_models(commands)
     _add_notebooks(commands)
     _add_lab(commands)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rollout.errors import UnsupportedNetworkError
-from rollout.explanations.recording import record_prepared
+from rollout.explanations.recording import Recording, record_prepared
 from rollout.models.model import Model
 from rollout.settings import DEFAULTS, METHODS, Settings, check_method
 
@@ -95,7 +95,7 @@ def _refusal(model: Model, candidate: Candidate) -> Exception | None:
     """Tried on a black image; None is a candidate that goes."""
     recording = record_prepared(model, model.black_image(), gradients=candidate.gradients)
     try:
-        recording.relevance(candidate.method, None, candidate.settings)
+        relevance(recording, candidate, None)
     except (ValueError, UnsupportedNetworkError) as error:
         return error
     return None
@@ -132,6 +132,12 @@ def _other_backward(plain: Sequence[Candidate]) -> Iterator[Candidate]:
         if one.method in _WITH_LIBRA and one.settings == DEFAULTS:
             libra: dict[str, str] = {"backward": "libra"}
             yield replace(one, settings=replace(DEFAULTS, **libra))  # type: ignore[arg-type]
+
+
+def relevance(recording: Recording, candidate: Candidate, targets: Tensor | None) -> Tensor:
+    """The map of a candidate, without a bar of its own: (batch, rows, columns)."""
+    method, settings = candidate.method, candidate.settings
+    return recording.relevance(method, targets, settings, progress=lambda share: None)
 
 
 def random_map(like: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -32,7 +32,7 @@ from rollout.comparison.plan import (
     count_images,
 )
 from rollout.comparison.randomisation import measure_randomisation
-from rollout.comparison.removal import measure_pixels, measure_tokens
+from rollout.comparison.removal import drops_patches, measure_pixels, measure_tokens
 from rollout.comparison.rows import COLUMNS
 from rollout.comparison.what_if import measure_what_if
 from rollout.comparison.where import measure_where
@@ -133,7 +133,11 @@ def _plan(
     else:
         source = OwnImages.read(scenes)
     if measures is None:
-        measures = [one for one in FAMILIES if one != WHAT_IF or isinstance(source, Scenes)]
+        refused = [] if isinstance(source, Scenes) else [WHAT_IF]
+        refused += [] if drops_patches(model) else [TOKENS]
+        measures = [one for one in FAMILIES if one not in refused]
+    elif TOKENS in measures and not drops_patches(model):
+        raise ValueError(f"{model.name} cannot drop patches; leave {TOKENS!r} out of the measures")
     families = count_images(source, measures, most)
     return Plan(source, tuple(find_candidates(model, methods)), families, batch_size)
 

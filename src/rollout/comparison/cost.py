@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rollout.capture.kept_tokens import answer
-from rollout.comparison.candidates import Candidate
+from rollout.comparison.candidates import Candidate, relevance
 from rollout.explanations.recording import record_prepared
 from rollout.models.model import Model
 
@@ -32,7 +32,7 @@ def costs(
 
     def make(one: Candidate) -> None:
         recording = record_prepared(model, images, gradients=one.gradients, keep_graph=False)
-        recording.relevance(one.method, target if one.gradients else None, one.settings)
+        relevance(recording, one, target if one.gradients else None)
 
     ratios: list[list[float]] = [[] for _ in candidates]
     for number in range(rounds + 1):  # the first warms up

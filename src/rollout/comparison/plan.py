@@ -18,6 +18,8 @@ MOST: Mapping[str, int | None] = {
     RANDOMISATION: 30,
 }
 FAMILIES = tuple(MOST)
+# Close together at first: an object has some seven hundredths of the patches.
+STEPS = (0.025, 0.05, 0.1, 0.2, 0.5, 0.9)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Plan:
     candidates: tuple[Candidate, ...]
     families: Mapping[str, int]
     batch_size: int
-    steps: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    steps: tuple[float, ...] = STEPS
 
     @property
     def crowd(self) -> Scenes:

@@ -18,6 +18,7 @@ from rollout.comparison.candidates import (
     Candidate,
     centre_map,
     random_map,
+    relevance,
 )
 from rollout.comparison.cases import Cases
 from rollout.explanations.recording import Recording
@@ -82,20 +83,14 @@ def maps_of(
     """
     made = blind or {}
     return {
-        (one.method, one.setting): made[one]
-        if one in made
-        else recording.relevance(one.method, targets, one.settings)
+        (one.method, one.setting): made[one] if one in made else relevance(recording, one, targets)
         for one in candidates
     }
 
 
 def blind_maps(recording: Recording, candidates: Sequence[Candidate]) -> dict[Candidate, Tensor]:
     """The maps that are the same for all targets."""
-    return {
-        one: recording.relevance(one.method, None, one.settings)
-        for one in candidates
-        if not one.gradients
-    }
+    return {one: relevance(recording, one, None) for one in candidates if not one.gradients}
 
 
 def all_maps(
@@ -113,10 +108,12 @@ def all_maps(
         recording.forget(0)
     grid_size = recording.layout.grid_size
     coverages = cases.coverages(grid_size, recording.layout.extent)
-    absent = recording.relevance(
-        baseline.method, cases.absent(recording.model.num_classes), baseline.settings
-    )
+    absent = relevance(recording, baseline, cases.absent(recording.model.num_classes))
     recording.forget(0)
+    baselines = [one[baseline.method, baseline.setting] for one in found]
+    if len(found) == 1 < len(cases.targets):
+        baselines.append(relevance(recording, baseline, cases.targets[1]))
+        recording.forget(0)
     like = coverages[0]
     edges = edge_strength(recording.model.pictures(recording.images), grid_size)
     common = {RANDOM: random_map(like, cases.seeds), CENTRE: centre_map(like)}
@@ -124,9 +121,8 @@ def all_maps(
     for which, maps in enumerate(found):
         maps |= {(name, ""): made for name, made in common.items()}
         maps[ORACLE, ""] = coverages[which]
-        if len(found) > 1:
-            key = (baseline.method, baseline.setting)
-            maps[RIVAL, ""] = _rivals_map([one[key] for one in found], cases, which)
+        if len(baselines) > 1:
+            maps[RIVAL, ""] = _rivals_map(baselines, cases, which)
     return found
 
 

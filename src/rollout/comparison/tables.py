@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from rollout.comparison import randomisation, removal, what_if, where
 from rollout.comparison.candidates import BASELINE
+from rollout.files import whole_file
 from rollout.maths.metrics import mean_interval
 from rollout.maths.statistics import holm, paired_p
 
@@ -147,3 +149,20 @@ def name_of(method: str, setting: str) -> str:
     """Such as "gradient rollout: max, 0.9"."""
     title = method.replace("_", " ") if not method.startswith("control") else method
     return f"{title}: {setting}" if setting else title
+
+
+def pivoted(summarised: pd.DataFrame, column: str = "mean") -> pd.DataFrame:
+    """A row for each map and a column for each measure, of `summary` or `differences`."""
+    names = [name_of(*pair) for pair in zip(summarised.method, summarised.setting, strict=True)]
+    wide = summarised.assign(map=names).pivot(index="map", columns="measure", values=column)
+    order = list(dict.fromkeys(names)), list(dict.fromkeys(summarised["measure"]))
+    return wide.reindex(index=order[0], columns=order[1])
+
+
+def write_tables(table: pd.DataFrame, out: str | Path) -> pd.DataFrame:
+    """Write _summary.csv and _differences.csv into a folder; returns the means as `pivoted`."""
+    summarised = summary(table)
+    for name, found in (("_summary", summarised), ("_differences", differences(table))):
+        with whole_file(Path(out) / f"{name}.csv") as partial:
+            found.to_csv(partial, index=False)
+    return pivoted(summarised)

@@ -42,7 +42,7 @@ def deletion_check(shares: Tensor, drops: Tensor) -> float:
 
 
 def irrelevant_objects(shares: Tensor) -> tuple[int, ...]:
-    """The half of the objects that has least of the map, rounded down: what preservation removes."""
+    """The half of the objects, rounded down, that has least of the map: preservation drops it."""
     return tuple(sorted(shares.argsort(stable=True)[: len(shares) // 2].tolist()))
 
 
