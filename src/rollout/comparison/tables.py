@@ -90,10 +90,14 @@ def curve(table: pd.DataFrame, measure: str) -> pd.DataFrame:
 def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     rows = []
     for named, values in by_image(table).groupby(keys, sort=False, observed=True):
-        mean, low, high = mean_interval(values["value"].to_numpy())
-        found = {"mean": mean, "low": low, "high": high, "images": len(values)}
-        rows.append({**dict(zip(keys, named, strict=True)), **found})
+        rows.append({**dict(zip(keys, named, strict=True)), **_interval(values["value"])})
     return pd.DataFrame(rows)
+
+
+def _interval(values: pd.Series) -> dict[str, float]:
+    """Sorted, so that the bootstrap does not depend on the order of the images."""
+    mean, low, high = mean_interval(np.sort(values.to_numpy()))
+    return {"mean": mean, "low": low, "high": high, "images": len(values)}
 
 
 def differences(
@@ -122,11 +126,9 @@ def differences(
         [*_MAP, "measure"], sort=False, observed=True
     ):
         if (method, setting) != against:
-            each = found["difference"].to_numpy()
-            mean, low, high = mean_interval(each)
             named = {"method": method, "setting": setting, "measure": measure}
-            said = {"mean": mean, "low": low, "high": high, "images": len(each)}
-            rows.append({**named, **said, "p": paired_p(each)})
+            p = paired_p(found["difference"].to_numpy())
+            rows.append({**named, **_interval(found["difference"]), "p": p})
     result = pd.DataFrame(rows)
     corrected = result.groupby("measure", sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     return result.assign(p_holm=corrected)
