@@ -186,6 +186,68 @@ def test_what_cannot_be_read_is_refused_for_what_it_is(attend, message):
         wrap_model(network, image_size=(16, 24))
 
 
+def efficient(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    query, key = query.softmax(dim=-1), key.softmax(dim=-2)
+    return (query @ (key.mT @ value)).transpose(1, 2)
+
+
+def efficient_in_letters(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    query, key = query.softmax(dim=-1), key.softmax(dim=-2) * 0.5
+    context = einsum("bhnd,bhne->bhde", key, value)
+    return einsum("bhnd,bhde->bnhe", query, context)
+
+
+def efficient_with_channels_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return (query @ (key.mT.contiguous().softmax(dim=-1) @ value)).transpose(1, 2)
+
+
+def softmax_of_the_query(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    context = key.mT @ value
+    return (query.softmax(dim=-1) @ context).transpose(1, 2)
+
+
+def among_channels(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return ((query.mT @ key).softmax(dim=-1) @ value.mT).permute(0, 3, 1, 2)
+
+
+LINEAR = [
+    efficient,
+    efficient_in_letters,
+    efficient_with_channels_first,
+    softmax_of_the_query,
+    among_channels,
+]
+
+
+@pytest.mark.parametrize("channels", [5, 6])
+@pytest.mark.parametrize("attend", LINEAR)
+def test_as_many_channels_as_tokens_make_no_attention(attend, channels):
+    network = redraw(Written(attend, 3, channels))
+    with left_as_it_was(network), pytest.raises(UnsupportedNetworkError) as caught:
+        wrap_model(network, image_size=(16, 24))
+    if channels == 6 and attend is not among_channels:
+        assert "linear attention, a softmax of projected tokens alone" in str(caught.value)
+
+
+def far(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    attention = torch.cdist(query, key).square().neg().softmax(dim=-1)
+    return (attention @ value).transpose(1, 2)
+
+
+def far_by_hand(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    distance = (query.unsqueeze(3) - key.unsqueeze(2)).square().sum(dim=-1)
+    return ((-distance).softmax(dim=-1) @ value).transpose(1, 2)
+
+
+def test_scores_may_be_distances():
+    network, images = redraw(Written(far, 3, 6)), torch.randn(2, 3, 16, 24)
+    expected = record_attention(network, images)
+    network.attend = far_by_hand
+    record = record_attention(network, images)
+    for ours, theirs in zip(record.attentions, expected.attentions, strict=True):
+        assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def flash_attn(*heads: Tensor) -> Tensor:
     return product(*heads)
 

@@ -30,6 +30,7 @@ class AttentionCall:
     """What one attention call was given: query, key and value, or the probabilities and the value.
 
     All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
+    `compares` is False where the probabilities are the softmax of a projection alone.
     """
 
     module: str
@@ -40,6 +41,7 @@ class AttentionCall:
     is_causal: bool = False
     scale: float | None = None
     probabilities: Tensor | None = None
+    compares: bool = True
     edge: GradientEdge | None = field(default=None, repr=False)
 
     @property

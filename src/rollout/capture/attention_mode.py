@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from rollout.capture.answer import Answers
 from rollout.capture.attention_call import AttentionCall, one_head
 from rollout.capture.backward_rules import LibraRules
+from rollout.capture.comparisons import Comparisons
 from rollout.capture.einsum import Equation
 from rollout.capture.network_state import hear_signals
 from rollout.capture.patch_places import PatchPlaces
@@ -55,6 +56,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.unread: list[tuple[str, int]] = []  # module and keys of softmaxes that met no values
         self.answers = Answers()
         self._probabilities = Probabilities()
+        self._comparisons = Comparisons()
         self._softmax_module = UNKNOWN
         softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
         products: list[Callable] = [
@@ -81,7 +83,7 @@ class AttentionRecorder(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         hear_signals()  # those that came while torch was on its way to here
-        handler = self._handlers.get(func)
+        handler, before = self._handlers.get(func), len(self.calls)
         called = func if self.rules is None else self.rules.of(func)
         if handler is not None:
             output = handler(called, *args, **(kwargs or {}))
@@ -91,6 +93,8 @@ class AttentionRecorder(TorchFunctionMode):
         self.answers.follow(func, output, args)
         if self.rules is not None:
             self.rules.follow(func, output, args)
+        if len(self.calls) == before and handler != self._softmax:
+            self._comparisons.follow(func, output, args)
         return output
 
     @property
@@ -123,7 +127,8 @@ class AttentionRecorder(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if output.dim() >= 3 and dim is not None:
             self._leave_unread()
-            self._probabilities.start(output, dim)
+            scores = kwargs.get("input", args[0] if args else None)
+            self._probabilities.start(output, dim, self._comparisons.holds(scores))
         return output
 
     def _leave_unread(self) -> None:
@@ -147,8 +152,9 @@ class AttentionRecorder(TorchFunctionMode):
         return output
 
     def _written_out(self, by_query: Tensor, value: Tensor, probabilities: Tensor) -> Tensor:
+        compares = self._probabilities.compares
         self._probabilities.forget()
-        return self._keep(by_query, value, probabilities=probabilities.detach())
+        return self._keep(by_query, value, probabilities=probabilities.detach(), compares=compares)
 
     def _einstein_sum(self, func: Callable, equation: Any, *operands: Any) -> Tensor:
         output = func(equation, *operands)

@@ -85,6 +85,14 @@ def _faults(
         yield f"windows of {_counts(windows)}"
     if channels:
         yield f"cross-covariance attention among channels in {_blocks_word(len(channels))}"
+    projected = [call for call in rest if not call.compares and call.shape[-2] == call.shape[-1]]
+    rest = [call for call in rest if not any(call is one for one in projected)]
+    if projected:
+        size = projected[0].shape[-1]
+        yield (
+            "linear attention, a softmax of projected tokens alone and not of queries times keys: "
+            f"what it multiplies, {size} x {size}, is not known to be of tokens to tokens"
+        )
     across = [call for call in rest if call.shape[-2] != call.shape[-1]]
     if across:
         query, key = across[0].shape[-2:]
