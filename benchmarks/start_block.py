@@ -17,12 +17,12 @@ from table import machine, markdown
 from tqdm import tqdm
 
 from rollout import load_model, record_attention
+from rollout.demo.samples import seen_coverage
 from rollout.demo.scenes import Scene, SceneDataset
 from rollout.maths.dominance import attention_received
 from rollout.maths.metrics import (
     average_precision,
     mean_interval,
-    patch_coverage,
     relative_entropy,
 )
 from rollout.maths.rollout import chain
@@ -70,10 +70,8 @@ def _measure(model: Model, scenes: Sequence[Scene]) -> Measured:
     images = model.images([Image.fromarray(scene.image) for scene in scenes])
     record = record_attention(model.network, images, gradients=False)
     layout = model.layout_of(record, images)
-    objects = torch.stack(
-        [torch.from_numpy(np.any(list(scene.masks.values()), axis=0)) for scene in scenes]
-    )
-    coverage = patch_coverage(objects, layout.grid_size)
+    masks = [np.any(list(scene.masks.values()), axis=0) for scene in scenes]
+    coverage = seen_coverage(model, masks, layout)
     fused, drawn, widths = [], [], []
     for attention in record.attentions:
         fused.append(attention.mean(dim=1))

@@ -20,6 +20,13 @@ def model() -> Model:
     return wrap_model(small_vit(), labels=LABELS, name="small", image_size=(32, 48))
 
 
+@pytest.fixture
+def margin_model() -> Model:
+    """As `model`, on images of 37 x 53 pixels: a margin below and at the right is in no patch."""
+    network = small_vit(img_size=(37, 53))
+    return wrap_model(network, labels=LABELS, name="margin", image_size=(37, 53))
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights for timm's test_vit: 160 pixels, 10 x 10 patches, 1000 classes."""

@@ -16,8 +16,9 @@ def decoded(segmentation):
     return values.reshape(width, height).T.astype(bool)
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_boxes_and_masks_are_those_of_the_explanation(model, photos, tmp_path, threshold):
+@pytest.mark.parametrize(("which", "threshold"), [("model", 0.0), ("margin_model", 1.0)])
+def test_boxes_and_masks_are_those_of_the_explanation(which, threshold, request, photos, tmp_path):
+    model = request.getfixturevalue(which)
     options = {"workers": 0, "progress": False, "targets": ["dog", "fish"]}
     collect(model, photos, tmp_path / "maps", **options)
     counts = write_coco(tmp_path / "maps", tmp_path / "boxes.json", threshold=threshold)

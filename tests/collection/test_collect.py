@@ -24,7 +24,8 @@ from rollout.collection import folder as folders
 from rollout.collection import run as runs
 from rollout.collection.folder import Folder
 from rollout.collection.shards import read_table
-from rollout.collection.table import SCHEMA, map_of
+from rollout.collection.summary import contact_sheet
+from rollout.collection.table import SCHEMA, extent_of, map_of
 from rollout.maths.metrics import mass_on_object, patch_coverage, relative_entropy
 
 SIX = {
@@ -150,7 +151,9 @@ def test_a_network_without_a_classifier(photos, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_overlays_are_those_of_explain(model, photos, tmp_path):
+@pytest.mark.parametrize("which", ["model", "margin_model"])
+def test_overlays_are_those_of_explain(which, request, photos, tmp_path):
+    model = request.getfixturevalue(which)
     gather(model, photos, tmp_path / "maps", overlays=True, discard_ratios=[0.5])
     written = sorted((tmp_path / "maps" / "_overlays").rglob("*.png"))
     assert [path.parent.name for path in written] == ["00000"] * 4 + ["00001"] * 4 + ["00002"] * 2
@@ -159,6 +162,21 @@ def test_overlays_are_those_of_explain(model, photos, tmp_path):
     [found] = [path for path in written if path.name.startswith("00000005_gradient_rollout_")]
     with Image.open(found) as one, Image.open(tmp_path / "expected.png") as two:
         np.testing.assert_allclose(np.asarray(one, float), np.asarray(two, float), atol=2)
+
+
+def test_maps_masks_and_boxes_lie_where_the_patches_were_cut(margin_model, photos, tmp_path):
+    bright = np.zeros((20, 30), np.uint8)
+    bright[:, 27:] = 255  # what the network sees of it begins in column 48, in the margin
+    Image.fromarray(bright).save(tmp_path / "right.png")
+    images = pd.DataFrame({"path": [str(photos / "0003.png")], "mask": [tmp_path / "right.png"]})
+    (row,) = gather(margin_model, images, tmp_path / "maps").table().to_dict("records")
+    assert extent_of(row) == (0, 0, 32, 48)
+    assert row["mask_mass"] < 0.01 and row["mask_peak"] is False
+    box = explain(margin_model, photos / "0003.png").boxes()[0][0]
+    for side in ("left", "top", "right", "bottom"):
+        assert row[f"box_{side}"] == getattr(box, side)
+    sheet = contact_sheet(margin_model, pd.DataFrame([row]), "entropy")
+    assert sheet.axes[0].images[-1].get_extent() == [-0.5, 47.5, 31.5, -0.5]
 
 
 # Broken images

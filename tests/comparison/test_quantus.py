@@ -80,9 +80,7 @@ def test_pixel_flipping(monkeypatch):
     ours = ours[(ours["measure"] == "deletion curve, pixels") & (ours["step"] > 0)]
     ours = ours.pivot(index="image", columns="step", values="value").to_numpy()
     # It counts the three channels of a pixel.
-    flipping = quantus.PixelFlipping(
-        features_in_step=3 * 64, perturb_baseline=0.0, **AS_IT_IS
-    )
+    flipping = quantus.PixelFlipping(features_in_step=3 * 64, perturb_baseline=0.0, **AS_IT_IS)
     theirs = asked(
         flipping, noise, network=network, images=images, y_batch=targets.numpy(), softmax=True
     )

@@ -26,8 +26,9 @@ def model():
 class Known:
     """A recording whose maps are the answer key itself: of the target, or of its rival."""
 
-    def __init__(self, scenes, layout, which):
-        self.scenes, self.layout, self.which = scenes, layout, which
+    def __init__(self, scenes, model, which):
+        self.scenes, self.model, self.which = scenes, model, which
+        self.layout = model.layout
         self.record = SimpleNamespace(logits=torch.stack([scene.labels for scene in scenes]))
 
     def relevance(self, method, target, settings):
@@ -45,7 +46,7 @@ def answer(which, monkeypatch):
     def known(model, images, *, gradients):
         scenes = [left.pop(0) for _ in images]
         assert all(np.array_equal(a, b.image) for a, b in zip(images, scenes, strict=True))
-        return Known(scenes, model.layout, which)
+        return Known(scenes, model, which)
 
     monkeypatch.setattr(quality, "record_model", known)
 

@@ -10,6 +10,7 @@ from torchvision import transforms
 
 from rollout import wrap_model
 from rollout.demo import scenes
+from rollout.demo.quality import class_maps_of
 from rollout.demo.samples import (
     answer_key,
     load_coverage,
@@ -19,7 +20,10 @@ from rollout.demo.samples import (
     sample_path,
     scene_names,
 )
+from rollout.demo.scene_sweeps import sweep_scenes
 from rollout.demo.scenes import CLASSES, GLYPHS, SceneDataset, draw_scene, sprites
+from rollout.explanations.recording import record_model
+from rollout.maths.token_layout import TokenLayout
 
 
 def test_the_same_number_gives_the_same_scene():
@@ -142,7 +146,46 @@ def test_what_the_crop_leaves_out_is_in_no_key():
     assert set(answer_key(narrow, "scene_car_house")) < set(masks)
     whole = sum(answer_key(model, "scene_car_house").values())
     torch.testing.assert_close(object_coverage(model, "scene_car_house"), whole)
-    assert object_coverage(narrow, "photo_cat", (2, 3)).tolist() == [[[0.0] * 3] * 2]
+    small = TokenLayout((2, 3), 1, "token")
+    assert object_coverage(narrow, "photo_cat", small).tolist() == [[[0.0] * 3] * 2]
+
+
+@pytest.fixture(scope="module")
+def with_margin():
+    """28 x 28 patches of 8 pixels, and 6 pixels below and at the right that none of them has."""
+    network = small_vit(img_size=(230, 230), num_classes=len(CLASSES))
+    steps = [transforms.Pad((0, 0, 6, 6)), transforms.ToTensor()]
+    return wrap_model(network, transform=transforms.Compose(steps), labels=CLASSES)
+
+
+def test_the_answer_key_lies_where_the_patches_were_cut(with_margin):
+    assert with_margin.layout.extent == (0, 0, 224, 224)
+    expected = load_coverage("scene_cat_dog", (28, 28))
+    for label, coverage in answer_key(with_margin, "scene_cat_dog").items():
+        torch.testing.assert_close(coverage, expected[label])
+    beyond = load_coverage("scene_cat_dog", (28, 26), (0, -16, 224, 192))
+    for label, coverage in beyond.items():
+        assert not coverage[..., :2].any()
+        torch.testing.assert_close(coverage[..., 2:], expected[label][..., :24])
+
+
+def test_scenes_are_swept_and_judged_where_the_patches_were_cut(with_margin):
+    whole = wrap_model(
+        small_vit(img_size=(224, 224), num_classes=len(CLASSES)),
+        transform=transforms.ToTensor(),
+        labels=CLASSES,
+    )
+    shared = {"methods": ["raw_attention"], "head_fusions": ["mean"], "discard_ratios": [0.0]}
+    one, other = (sweep_scenes(m, ["scene_cat_dog"], **shared) for m in (whole, with_margin))
+    assert one["area"].tolist() == pytest.approx(other["area"].tolist())
+    batch = [SceneDataset(3, 2, objects=2).scene(number) for number in range(2)]
+    images = [Image.fromarray(scene.image) for scene in batch]
+    recording = record_model(with_margin, images)
+    for which, (coverages, _) in enumerate(class_maps_of(recording, batch, {})):
+        for target, scene in zip(coverages[0], batch, strict=True):
+            mask = torch.from_numpy(list(scene.masks.values())[which]).float()
+            patches = mask.unfold(0, 8, 8).unfold(1, 8, 8)
+            torch.testing.assert_close(target, patches.mean(dim=(2, 3)))
 
 
 def test_without_an_object_all_else_is_the_same_to_the_byte(monkeypatch):

@@ -13,12 +13,16 @@ from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 MAPS = arrays(np.float32, (2, 3, 5), elements=st.floats(0, 1, width=16))
 
 
-def drawn(mask, size):
-    """Each pixel asks in which patch its centre lies."""
-    height, width = size
-    rows = ((np.arange(height) + 0.5) * mask.shape[1] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * mask.shape[2] / width).astype(int)
-    return mask.numpy()[:, rows[:, None], columns]
+def drawn(mask, size, extent=None):
+    """Each pixel asks in which patch its centre lies, and has nothing where it lies in none."""
+    top, left, bottom, right = extent or (0, 0, *size)
+    down = (np.arange(size[0]) + 0.5 - top) * mask.shape[1] / (bottom - top)
+    across = (np.arange(size[1]) + 0.5 - left) * mask.shape[2] / (right - left)
+    rows, columns = np.floor(down).astype(int), np.floor(across).astype(int)
+    inside = ((rows >= 0) & (rows < mask.shape[1]))[:, None] & (columns >= 0)
+    inside &= columns < mask.shape[2]
+    rows, columns = rows.clip(0, mask.shape[1] - 1), columns.clip(0, mask.shape[2] - 1)
+    return mask.numpy()[:, rows[:, None], columns] & inside
 
 
 def test_a_patch_stands_out_above_the_mean_plus_deviations():
@@ -37,14 +41,19 @@ def test_a_map_without_contrast_has_neither_mask_nor_box(value):
     assert find_boxes(values, (100, 90)) == [[], []]
 
 
-@given(MAPS, st.integers(3, 40), st.integers(5, 40), st.sampled_from([0.0, 1.0]))
-def test_boxes_are_those_of_the_pieces_of_the_drawn_mask(values, height, width, threshold):
-    maps = torch.from_numpy(values)
-    pictures = drawn(outstanding(maps, threshold), (height, width))
+MARGINS = [None, (0, 0, 24, 40), (2, 3, 20.5, 27.25), (-4, -8, 26, 42)]
+
+
+@pytest.mark.parametrize("extent", MARGINS)
+@given(MAPS, st.integers(27, 40), st.integers(42, 60), st.sampled_from([0.0, 1.0]))
+def test_boxes_are_those_of_the_pieces_of_the_drawn_mask(extent, values, height, width, threshold):
+    maps, size = torch.from_numpy(values), (height, width)
+    pictures = drawn(outstanding(maps, threshold), size, extent)
     np.testing.assert_array_equal(
-        draw_mask(outstanding(maps, threshold), (height, width)).numpy(), pictures
+        draw_mask(outstanding(maps, threshold), size, extent).numpy(), pictures
     )
-    for picture, boxes in zip(pictures, find_boxes(maps, (height, width), threshold), strict=True):
+    found = find_boxes(maps, size, threshold, extent)
+    for picture, boxes in zip(pictures, found, strict=True):
         pieces, _ = label(picture)
         expected = {
             (place[1].start, place[0].start, place[1].stop, place[0].stop)
@@ -64,6 +73,13 @@ def test_shares_are_of_the_whole_map_and_fall(values):
         total = one.double().sum()
         expected = (one.double()[kept].sum() / total).item() if total else 0.0
         assert sum(shares) == pytest.approx(expected)
+
+
+def test_what_lies_in_padding_has_no_box():
+    values = torch.tensor([[[9.0, 0, 0], [0, 0, 0], [0, 0, 8]]])
+    (box,) = find_boxes(values, (8, 8), extent=(-4, -4, 8, 8))[0]
+    assert (box.left, box.top, box.right, box.bottom) == (4, 4, 8, 8)
+    assert box.share == pytest.approx(8 / 17)
 
 
 def test_patches_that_touch_at_a_corner_are_two_pieces():

@@ -15,7 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision.transforms import Compose, Resize, ToTensor
 
-from rollout import explain, wrap_model
+from rollout import audit, explain, wrap_model
 from rollout.explorer.browser.canvas import MapCanvas
 from rollout.explorer.figure import plot_frame
 from rollout.explorer.frame import main_frame
@@ -130,6 +130,11 @@ def test_pictures_lay_the_map_there(size: tuple[int, int]) -> None:
     saliency = explanation.saliency_map()
     assert saliency.shape == (2, *size) and (saliency[:, 32:] == 0).all()
     assert explanation.saliency_map((size[0] * 2, size[1] * 2))[:, 64:].sum() == 0
+    mask = explanation.mask()
+    assert mask.any() and not mask[:, 32:].any() and not mask[..., 48:].any()
+    for boxes in explanation.boxes():
+        edges = {(box.left % 8, box.top % 8, box.right % 8, box.bottom % 8) for box in boxes}
+        assert edges == {(0, 0, 0, 0)}
     overlay = explanation.plot().axes[1].images[-1]
     assert overlay.get_extent() == [-0.5, 47.5, 31.5, -0.5]
     assert overlay.axes.get_xlim() == (-0.5, size[1] - 0.5)
@@ -154,6 +159,15 @@ def test_the_explorer_lays_it_there_and_counts_masks_there() -> None:
     traced = main_frame(session, View("x", "y", target=1), hover=(1, 5))
     box = plot_frame(traced, session.picture()).axes[0].patches[0]
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((39.5, 7.5), 8, 8)
+
+
+def test_the_audit_outlines_the_patch_where_it_was_cut() -> None:
+    model = model_of(37, 53)
+    found = audit(model, torch.rand(1, 3, 37, 53))
+    row, column = found.patches[0, 0].tolist()
+    boxes = {one.get_xy() for one in found.plot().axes[0].patches}
+    assert (8 * column - 0.5, 8 * row - 0.5) in boxes
+    assert all((x + 0.5) % 8 == (y + 0.5) % 8 == 0 for x, y in boxes)
 
 
 def test_shares_and_a_bare_overlay() -> None:

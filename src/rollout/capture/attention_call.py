@@ -30,7 +30,7 @@ class AttentionCall:
     """What one attention call was given: query, key and value, or the probabilities and the value.
 
     All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
-    `compares` is False where the probabilities are the softmax of a projection alone.
+    `compares` is False where no product of queries with keys went into the probabilities.
     """
 
     module: str

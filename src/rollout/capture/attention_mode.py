@@ -93,7 +93,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.answers.follow(func, output, args)
         if self.rules is not None:
             self.rules.follow(func, output, args)
-        if len(self.calls) == before and handler != self._softmax:
+        if len(self.calls) == before:
             self._comparisons.follow(func, output, args)
         return output
 
@@ -127,8 +127,7 @@ class AttentionRecorder(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if output.dim() >= 3 and dim is not None:
             self._leave_unread()
-            scores = kwargs.get("input", args[0] if args else None)
-            self._probabilities.start(output, dim, self._comparisons.holds(scores))
+            self._probabilities.start(output, dim)
         return output
 
     def _leave_unread(self) -> None:
@@ -145,15 +144,18 @@ class AttentionRecorder(TorchFunctionMode):
             return output
         left, right = args[:2]
         if found.multiplies(left, key=-1):
-            return self._written_out(output, right, left)
+            return self._written_out(output, right, left, left)
         if found.multiplies(right, key=-2) and found.square and not found.holds(left):
-            return self._written_out(output.mT, left.mT, right.mT).mT
+            return self._written_out(output.mT, left.mT, right.mT, right).mT
         found.follow(output, args)
         return output
 
-    def _written_out(self, by_query: Tensor, value: Tensor, probabilities: Tensor) -> Tensor:
-        compares = self._probabilities.compares
+    def _written_out(
+        self, by_query: Tensor, value: Tensor, probabilities: Tensor, factor: Tensor
+    ) -> Tensor:
+        """Record a product of `factor`, laid out as probabilities, with values."""
         self._probabilities.forget()
+        compares = self._comparisons.holds(factor)
         return self._keep(by_query, value, probabilities=probabilities.detach(), compares=compares)
 
     def _einstein_sum(self, func: Callable, equation: Any, *operands: Any) -> Tensor:
@@ -168,10 +170,8 @@ class AttentionRecorder(TorchFunctionMode):
                 other = operands[1 - place]
                 read = Equation.read(str(equation), place, one.dim(), other.dim(), key)
             if read is not None:
-                value, probabilities = read.laid_out(other), read.by_key(one)
-                return read.as_written(
-                    self._written_out(read.by_query(output), value, probabilities)
-                )
+                laid_out = read.by_query(output), read.laid_out(other), read.by_key(one)
+                return read.as_written(self._written_out(*laid_out, one))
         found.follow(output, operands)
         return output
 

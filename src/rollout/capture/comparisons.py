@@ -25,7 +25,7 @@ class Comparisons:
         return tensor in self._made
 
     def follow(self, function: Callable, output: Any, arguments: Iterable[Any]) -> None:
-        """See a function that was neither a softmax nor the product of one with values."""
+        """See a function that was no product of attention with values."""
         given = list(_tensors(arguments))
         if any(map(self.holds, given)) or _compares(function, output, given):
             for one in _tensors([output]):

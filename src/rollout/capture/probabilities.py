@@ -14,18 +14,16 @@ class Probabilities:
     Attributes:
         softmax: its output; None before the first, and once it was multiplied with values.
         keys: over how many entries it was taken.
-        compares: whether it was taken over scores of tokens with tokens; see `Comparisons`.
     """
 
     def __init__(self) -> None:
         self.softmax: Tensor | None = None
         self.keys = 0
-        self.compares = True
         # What came of it, and the axis of the keys, counted from the last: -1, -2, ...
         self._made: list[tuple[Tensor, int]] = []
 
-    def start(self, softmax: Tensor, dim: int, compares: bool) -> None:
-        self.softmax, self.keys, self.compares = softmax, softmax.shape[dim], compares
+    def start(self, softmax: Tensor, dim: int) -> None:
+        self.softmax, self.keys = softmax, softmax.shape[dim]
         self._made = [(softmax, dim if dim < 0 else dim - softmax.dim())]
 
     def forget(self) -> None:

@@ -10,12 +10,12 @@ import torch
 from scipy.ndimage import find_objects, label
 
 from rollout.collection.shards import read_table
-from rollout.collection.table import map_of
+from rollout.collection.table import extent_of, map_of
 from rollout.files import whole_file
 from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 
 _READ = ["path", "method", "head_fusion", "discard_ratio", "target", "label", "probability", "map"]
-_READ += ["rows", "columns", "seen_height", "seen_width", "error"]
+_READ += ["rows", "columns", "seen_height", "seen_width", "extent", "error"]
 
 
 def write_coco(folder: str | Path, path: str | Path, *, threshold: float = 0.0) -> tuple[int, int]:
@@ -61,12 +61,13 @@ def _annotations(
 ) -> list[dict[str, Any]]:
     """One for each connected piece of the mask."""
     saliency_map = torch.from_numpy(map_of(row))[None]
-    pieces, _ = label(draw_mask(outstanding(saliency_map, threshold), size)[0].numpy())
+    extent = extent_of(row)
+    pieces, _ = label(draw_mask(outstanding(saliency_map, threshold), size, extent)[0].numpy())
     places = find_objects(pieces)
     said = {name: row[name] for name in ("method", "head_fusion")}
     said["discard_ratio"] = round(float(row["discard_ratio"]), 6)
     found = []
-    for box in find_boxes(saliency_map, size, threshold)[0]:
+    for box in find_boxes(saliency_map, size, threshold, extent)[0]:
         place = slice(box.top, box.bottom), slice(box.left, box.right)  # no two pieces share one
         found.append(_annotation(box, pieces == 1 + places.index(place)) | said)
     return found

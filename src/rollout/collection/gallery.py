@@ -17,8 +17,9 @@ from torch.nn.functional import interpolate
 from rollout.collection.folder import Folder
 from rollout.collection.opening import REFUSED, read_bytes
 from rollout.collection.shards import read_table
-from rollout.collection.table import map_of
+from rollout.collection.table import extent_of, map_of
 from rollout.files import whole_file
+from rollout.maths.placement import stretch
 from rollout.models.census import sketch
 from rollout.models.images import decode_image
 from rollout.models.load import load_demo
@@ -138,7 +139,7 @@ def _pictures(row: Mapping[str, Any], transform: Transform | None) -> str:
         return ""
     size = int(row["seen_height"]), int(row["seen_width"])
     small = (THUMBNAIL, max(1, round(THUMBNAIL * size[1] / size[0])))
-    saliency_map = _resized(torch.from_numpy(map_of(row))[None, None], small)[0, 0]
+    saliency_map = stretch(torch.from_numpy(map_of(row))[None], small, extent_of(row), size)[0]
     picture = _resized(_seen(row["path"], size, transform), small)[0].permute(1, 2, 0).numpy()
     overlay = jet_overlay(picture, saliency_map.numpy())
     name = escape(Path(row["path"]).name, quote=True)

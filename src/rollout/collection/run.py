@@ -84,9 +84,7 @@ def readers(model: Model) -> int:
 
 
 def overlay_png(picture: Tensor, saliency_map: Tensor) -> bytes:
-    """A map over its image (height, width, 3) in the look of vit-explain."""
-    size = (picture.shape[0], picture.shape[1])
-    stretched = torch.nn.functional.interpolate(saliency_map[None, None], size, mode="bilinear")
+    """A map over its image, (height, width) and (height, width, 3), in the look of vit-explain."""
     stream = BytesIO()
-    Image.fromarray(jet_overlay(picture.numpy(), stretched[0, 0].numpy())).save(stream, "png")
+    Image.fromarray(jet_overlay(picture.numpy(), saliency_map.numpy())).save(stream, "png")
     return stream.getvalue()

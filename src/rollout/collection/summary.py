@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rollout.collection.table import map_of
+from rollout.collection.table import extent_of, map_of
 from rollout.models.model import Model
 from rollout.plots.contact_sheet import plot_contact_sheet
 
@@ -47,4 +47,5 @@ def contact_sheet(model: Model, table: pd.DataFrame, column: str) -> "Figure":
     """Some rows as pictures with their maps, what `column` says above each."""
     titles = [f"{row[column]:.2f}: {row['label'] or ''}"[:22] for _, row in table.iterrows()]
     maps = [map_of(row) for _, row in table.iterrows()]
-    return plot_contact_sheet(pictures_of(model, table), maps, titles)
+    extents = [extent_of(row) for _, row in table.iterrows()]
+    return plot_contact_sheet(pictures_of(model, table), maps, titles, extents)

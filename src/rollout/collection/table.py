@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rollout.maths.boxes import find_boxes
 from rollout.maths.metrics import mass_on_object, peak_on_object, relative_entropy
+from rollout.maths.token_layout import Extent
 
 # One row for each map; an image without a map has one row, with `error`.
 SCHEMA = pa.schema(
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
         "largest_share": pa.float32(),  # of the map's mass, on the largest patch
         "seen_height": pa.int32(),  # of the image as the network saw it
         "seen_width": pa.int32(),
+        "extent": pa.list_(pa.float32()),  # top, left, bottom, right of the grid, if it is not all
         "box_left": pa.int32(),  # weightiest piece above the mean, in pixels as the network saw it
         "box_top": pa.int32(),
         "box_right": pa.int32(),
@@ -52,18 +54,21 @@ SCHEMA = pa.schema(
 BOX = ("left", "top", "right", "bottom", "share")
 
 
-def measure(maps: Tensor, size: tuple[int, int], coverage: Tensor | None) -> dict[str, Any]:
+def measure(
+    maps: Tensor, size: tuple[int, int], coverage: Tensor | None, extent: Extent | None = None
+) -> dict[str, Any]:
     """The columns that follow from the maps.
 
     Args:
         maps: (batch, rows, columns).
         size: (height, width) of the images as the network saw them.
         coverage: the share of each patch under the image's mask, as the maps; NaN without a mask.
+        extent: the pixels of the image that the grid covers; None is all of them.
     """
     batch, rows, columns = maps.shape
     flat = maps.double().flatten(1)
     peak = flat.argmax(dim=1)
-    boxes = [found[0] if found else None for found in find_boxes(maps, size)]
+    boxes = [found[0] if found else None for found in find_boxes(maps, size, extent=extent)]
     return {
         "map": list(flat.to(torch.float16).numpy()),
         "rows": [rows] * batch,
@@ -74,6 +79,7 @@ def measure(maps: Tensor, size: tuple[int, int], coverage: Tensor | None) -> dic
         "largest_share": _numbers(flat.amax(dim=1) / flat.sum(dim=1)),
         "seen_height": [size[0]] * batch,
         "seen_width": [size[1]] * batch,
+        "extent": [extent] * batch,
         **{f"box_{side}": [box and getattr(box, side) for box in boxes] for side in BOX},
         **_on_mask(maps, coverage),
     }
@@ -110,6 +116,14 @@ def map_of(row: Mapping[str, Any]) -> np.ndarray:
     """The map of a row of the table that has one, (rows, columns) float32."""
     values = np.asarray(row["map"], dtype=np.float32)
     return values.reshape(int(row["rows"]), int(row["columns"]))
+
+
+def extent_of(row: Mapping[str, Any]) -> Extent | None:
+    """The pixels, as the network saw them, that the map of a row covers; None is all of them."""
+    if row.get("extent") is None:  # or a table of before there was such a column
+        return None
+    top, left, bottom, right = map(float, row["extent"])
+    return top, left, bottom, right
 
 
 def in_order(tables: Sequence[pa.Table]) -> pa.Table:

@@ -13,11 +13,12 @@ from rollout.collection.opening import REFUSED, Opened, known, numbers, open_bat
 from rollout.collection.table import as_table, in_order, measure
 from rollout.collection.task import GIVEN, PREDICTED, Shard, Task
 from rollout.explanations.recording import Recording, record_prepared
-from rollout.maths.metrics import patch_coverage
+from rollout.maths.placement import coverage_of, stretch
+from rollout.maths.token_layout import TokenLayout
 from rollout.models.model import Model
 from rollout.settings import Settings
 
-# (name of a file, image as the network saw it (height, width, 3) in [0, 1], map (rows, columns))
+# (name of a file, image as the network saw it (height, width, 3) in [0, 1], map at that size)
 Paint = Callable[[str, Tensor, Tensor], None]
 
 
@@ -105,7 +106,10 @@ def _paint(
     for place, (image, method, label, ratio, fusion) in enumerate(said):
         of = re.sub(r"[^\w-]+", "-", label or "")[:40]
         name = f"{image:08d}_{method}_{of}_{ratio:.3f}_{fusion}.png"
-        paint(name, pictures[place % len(pictures)], maps[place])
+        picture = pictures[place % len(pictures)]
+        size = (picture.shape[0], picture.shape[1])
+        extent = recording.layout.extent
+        paint(name, picture, stretch(maps[place : place + 1], size, extent)[0])
 
 
 def _chosen(recording: Recording, opened: Sequence[Opened], target: int | str) -> Tensor | None:
@@ -136,11 +140,12 @@ def _rows(
         for discard_ratio in task.discard_ratios
     ]
     height, width = recording.images.shape[-2:]
-    coverage = _coverage(opened, (maps.shape[-2], maps.shape[-1]))
+    coverage, extent = _coverage(opened, recording.layout), recording.layout.extent
     common = _common(recording, opened, chosen)
     columns: dict[str, list[Any]] = {}
     for knobs, some in zip(settings, maps, strict=True):
-        own = common | _said(method, knobs, len(opened)) | measure(some, (height, width), coverage)
+        own = common | _said(method, knobs, len(opened))
+        own |= measure(some, (height, width), coverage, extent)
         for name, values in own.items():
             columns.setdefault(name, []).extend(values)
     return columns
@@ -172,13 +177,13 @@ def _common(
     return facts
 
 
-def _coverage(opened: Sequence[Opened], grid_size: tuple[int, int]) -> Tensor | None:
+def _coverage(opened: Sequence[Opened], layout: TokenLayout) -> Tensor | None:
     """(batch, rows, columns), NaN for an image without a mask; None where none has one."""
     masks = [one.mask for one in opened]
     if not any(mask is not None for mask in masks):
         return None
-    nothing = torch.full((1, *grid_size), torch.nan)
+    nothing = torch.full((1, *layout.grid_size), torch.nan)
     covered = [
-        nothing if mask is None else patch_coverage(mask.unsqueeze(0), grid_size) for mask in masks
+        nothing if mask is None else coverage_of(mask.unsqueeze(0), layout) for mask in masks
     ]
     return torch.cat(covered)

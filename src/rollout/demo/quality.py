@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import trange
 
+from rollout.demo.samples import seen_coverage
 from rollout.demo.scenes import Scene, SceneDataset
 from rollout.explanations.recording import Recording, record_model
 from rollout.maths.metrics import (
     average_precision,
     mean_average_precision,
-    patch_coverage,
     peak_on_object,
     target_share,
 )
@@ -102,7 +102,7 @@ def class_maps_of(
     Yields:
         What target and rival cover of each patch, and the named maps: (batch, rows, columns) each.
     """
-    coverages = [_coverage(batch, which, recording.layout.grid_size) for which in (0, 1)]
+    coverages = [_coverage(recording, batch, which) for which in (0, 1)]
     for target, rival in ((0, 1), (1, 0)):
         names = [list(scene.masks)[target] for scene in batch]
         found = {
@@ -120,10 +120,10 @@ def _cases(
         yield measure_case(maps[method], *coverages)
 
 
-def _coverage(batch: Sequence[Scene], which: int, grid_size: tuple[int, int]) -> Tensor:
+def _coverage(recording: Recording, batch: Sequence[Scene], which: int) -> Tensor:
     """Patch coverage of each scene's first or second object: (batch, rows, columns)."""
-    masks = [torch.from_numpy(list(scene.masks.values())[which]) for scene in batch]
-    return patch_coverage(torch.stack(masks), grid_size)
+    masks = [list(scene.masks.values())[which] for scene in batch]
+    return seen_coverage(recording.model, masks, recording.layout)
 
 
 def measure_case(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from rollout.capture.blocks import Block
+from rollout.demo.samples import seen_coverage
 from rollout.demo.scenes import Scene, SceneDataset
 from rollout.explanations.recording import Recording, record_model
-from rollout.maths.metrics import average_precision, mean_interval, patch_coverage, peak_on_object
+from rollout.maths.metrics import average_precision, mean_interval, peak_on_object
 from rollout.maths.rollout import attention_rollout, read_rows
 from rollout.models.model import Model
 from rollout.settings import DEFAULTS
@@ -93,17 +94,17 @@ def judge(
         batch = [dataset.scene(number) for number in numbers]
         images = [Image.fromarray(scene.image) for scene in batch]
         recording = record_model(model, images, gradients=False)
-        coverage = _objects(batch, recording.layout.grid_size)
+        coverage = _objects(recording, batch)
         for name, found in maps(recording).items():
             measured = dict(zip(MEASURES, _measure(found, coverage), strict=True))
             tables.append(pd.DataFrame({"scene": numbers, "map": name, **measured}))
     return pd.concat(tables, ignore_index=True)
 
 
-def _objects(batch: list[Scene], grid_size: tuple[int, int]) -> Tensor:
+def _objects(recording: Recording, batch: list[Scene]) -> Tensor:
     """What the objects of each scene cover of each patch, (batch, rows, columns)."""
     masks = [np.any(list(scene.masks.values()), axis=0) for scene in batch]
-    return patch_coverage(torch.from_numpy(np.stack(masks)), grid_size)
+    return seen_coverage(recording.model, masks, recording.layout)
 
 
 def _measure(maps: Tensor, coverage: Tensor) -> list[np.ndarray]:

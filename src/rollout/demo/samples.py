@@ -1,5 +1,6 @@
 """The images that ship with the project: emoji scenes with their masks, and photographs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 from rollout.demo.scenes import CLASSES
 from rollout.files import SAMPLES, as_path, check_shipped, find_sample
 from rollout.maths.metrics import patch_coverage
+from rollout.maths.placement import coverage_of, under_grid
+from rollout.maths.token_layout import Extent, TokenLayout
 from rollout.models.model import Model
 
 
@@ -50,35 +53,52 @@ def _mask_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_mask.png")
 
 
-def load_coverage(name: str | Path, grid_size: tuple[int, int]) -> dict[str, Tensor]:
-    """The answer key on the patch grid: class name to share of each patch, (1, rows, columns)."""
+def load_coverage(
+    name: str | Path, grid_size: tuple[int, int], extent: Extent | None = None
+) -> dict[str, Tensor]:
+    """The answer key on the patch grid: class name to share of each patch, (1, rows, columns).
+
+    Args:
+        extent: the pixels of the scene that the grid covers; None is all of them.
+    """
     masks = {label: torch.from_numpy(mask)[None] for label, mask in load_masks(name).items()}
-    return {label: patch_coverage(mask, grid_size) for label, mask in masks.items()}
+    return {
+        label: patch_coverage(under_grid(mask, extent), grid_size) for label, mask in masks.items()
+    }
 
 
 def answer_key(
-    model: Model, name: str | Path, grid_size: tuple[int, int] | None = None
+    model: Model, name: str | Path, layout: TokenLayout | None = None
 ) -> dict[str, Tensor]:
     """`load_coverage` of what the model sees of a scene: cropped and resized as its images are.
 
     Args:
-        grid_size: by default that of the model's layout.
+        layout: where the patches lie; by default the model's.
 
     Returns:
         Class name to share of each patch, (1, rows, columns), of each object of which a part is
         seen; {} for a photograph.
     """
-    grid_size = grid_size or model.layout.grid_size
-    seen = {label: mask_as_seen(model, mask) > 0.5 for label, mask in load_masks(name).items()}
-    return {label: patch_coverage(mask, grid_size) for label, mask in seen.items() if mask.any()}
+    layout = layout or model.layout
+    masks = load_masks(name)
+    covered = {label: seen_coverage(model, [mask], layout) for label, mask in masks.items()}
+    return {label: coverage for label, coverage in covered.items() if coverage.any()}
 
 
-def object_coverage(
-    model: Model, name: str | Path, grid_size: tuple[int, int] | None = None
-) -> Tensor:
+def object_coverage(model: Model, name: str | Path, layout: TokenLayout | None = None) -> Tensor:
     """Share of each patch that any object of a scene covers, (1, rows, columns)."""
-    blank = torch.zeros(1, *(grid_size or model.layout.grid_size))
-    return sum(answer_key(model, name, grid_size).values(), start=blank)
+    layout = layout or model.layout
+    blank = torch.zeros(1, *layout.grid_size)
+    return sum(answer_key(model, name, layout).values(), start=blank)
+
+
+def seen_coverage(model: Model, masks: Iterable[np.ndarray], layout: TokenLayout) -> Tensor:
+    """Share of each patch under masks (height, width), cropped and resized as the model's images.
+
+    Returns:
+        (masks, rows, columns).
+    """
+    return torch.cat([coverage_of(mask_as_seen(model, mask) > 0.5, layout) for mask in masks])
 
 
 def mask_as_seen(model: Model, mask: np.ndarray) -> Tensor:

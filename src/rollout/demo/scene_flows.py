@@ -52,7 +52,7 @@ def _row(scene: str, recording: Recording, start: int, knobs: Mapping[str, Any])
     }
     sums = to_grid(column_sums(attentions[start], **knobs)).cpu()
     binds = to_grid(flow.cut).flatten().bincount(minlength=len(CUTS)).cpu()
-    objects = object_coverage(recording.model, scene, recording.layout.grid_size)
+    objects = object_coverage(recording.model, scene, recording.layout)
     patches = to_grid(torch.arange(recording.layout.num_tokens)[None]).flatten()
     return {
         "scene": scene,

@@ -73,17 +73,17 @@ def _targets(recording: Recording, scene: str) -> tuple[list[int], dict[str, Ten
 
     A name alone would not do: two classes of ImageNet are called "crane".
     """
-    model, grid_size = recording.model, recording.layout.grid_size
+    model, layout = recording.model, recording.layout
     if recording.predicted is None:
         raise ValueError(f"{model.name} has no classifier, so a scene's objects are no targets")
     if not load_masks(scene):
         raise ValueError(f"{scene} has no masks to hold a map against; give scenes that have")
-    key, labels = answer_key(model, scene, grid_size), model.labels or ()
+    key, labels = answer_key(model, scene, layout), model.labels or ()
     known = {label: mask for label, mask in key.items() if label in labels}
     if known:
         return [labels.index(label) for label in known], known
     predicted = int(recording.predicted)
-    return [predicted], {model.label(predicted): object_coverage(model, scene, grid_size)}
+    return [predicted], {model.label(predicted): object_coverage(model, scene, layout)}
 
 
 def _contrast_mass(table: pd.DataFrame, whole: pd.DataFrame, key: Mapping[str, Tensor]) -> Tensor:

@@ -160,7 +160,8 @@ class Explanation:
             (batch, height, width) of bool, as large as the network saw the images.
         """
         height, width = self.pictures.shape[1:3]
-        return draw_mask(outstanding(self.map, threshold), (height, width)).numpy()
+        mask = outstanding(self.map, threshold)
+        return draw_mask(mask, (height, width), self.extent).numpy()
 
     def boxes(self, threshold: float = 0.0) -> list[list[Box]]:
         """For each image a box around each connected piece of `mask`, the weightiest first.
@@ -168,7 +169,7 @@ class Explanation:
         Their pixels are those of the image as the network saw it.
         """
         height, width = self.pictures.shape[1:3]
-        return find_boxes(self.map, (height, width), threshold)
+        return find_boxes(self.map, (height, width), threshold, self.extent)
 
     def title(self, index: int = 0) -> str:
         """Method, target and probability, such as "gradient rollout: dog (98%)", or "gradient

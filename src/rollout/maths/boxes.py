@@ -5,11 +5,16 @@ Patches are pieces of one box where they share an edge.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
+import torch
 from scipy.ndimage import find_objects, label
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import pad
+
+from rollout.maths.token_layout import Extent
 
 ROUNDING = 1e-9  # as a share of the largest value: a map without contrast has no mask
 
@@ -45,46 +50,69 @@ def outstanding(saliency_map: Tensor, threshold: float = 0.0) -> Tensor:
     return (values > level).view(saliency_map.shape)
 
 
-def draw_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Patches drawn whole: (batch, rows, columns) of bool -> (batch, height, width)."""
-    drawn = interpolate(mask.float().unsqueeze(1), size, mode="nearest-exact")
-    return drawn.squeeze(1).bool()
+def draw_mask(mask: Tensor, size: tuple[int, int], extent: Extent | None = None) -> Tensor:
+    """Patches drawn whole: (batch, rows, columns) of bool -> (batch, height, width).
+
+    Args:
+        size, extent: as for `find_boxes`.
+    """
+    down, across = _edges((mask.shape[1], mask.shape[2]), size, extent)
+    tall, wide = (torch.tensor(edges).diff() for edges in (down, across))
+    drawn = mask.repeat_interleave(tall, dim=1).repeat_interleave(wide, dim=2)
+    return pad(drawn, (across[0], size[1] - across[-1], down[0], size[0] - down[-1]))
 
 
 def find_boxes(
-    saliency_map: Tensor, size: tuple[int, int], threshold: float = 0.0
+    saliency_map: Tensor,
+    size: tuple[int, int],
+    threshold: float = 0.0,
+    extent: Extent | None = None,
 ) -> list[list[Box]]:
     """A box around each connected piece of the mask, in pixels of an image of `size`.
 
     Args:
         saliency_map: (batch, rows, columns), non-negative.
-        size: (height, width) that the patch grid covers.
+        size: (height, width) of the image.
+        extent: the pixels that the patch grid covers; None is all of them. What lies in padding,
+            beyond the image, has no box.
 
     Returns:
         For each map its boxes, the one with the largest share of the mass first.
     """
     masks = outstanding(saliency_map, threshold).numpy()
+    edges = _edges((saliency_map.shape[1], saliency_map.shape[2]), size, extent)
     return [
-        _boxes(values, mask, size)
+        _boxes(values, mask, *edges)
         for values, mask in zip(saliency_map.double().numpy(), masks, strict=True)
     ]
 
 
-def _boxes(values: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> list[Box]:
+def _boxes(values: np.ndarray, mask: np.ndarray, down: list[int], across: list[int]) -> list[Box]:
     pieces, _ = label(mask)
     total = values.sum() or 1.0
     found = []
     for number, (rows, columns) in enumerate(find_objects(pieces), start=1):
         piece = pieces[rows, columns] == number
         share = float(values[rows, columns][piece].sum() / total)
-        top, bottom = (_pixel(edge, values.shape[0], size[0]) for edge in (rows.start, rows.stop))
-        left, right = (
-            _pixel(edge, values.shape[1], size[1]) for edge in (columns.start, columns.stop)
-        )
-        found.append(Box(left, top, right, bottom, share))
+        left, right = across[columns.start], across[columns.stop]
+        top, bottom = down[rows.start], down[rows.stop]
+        if left < right and top < bottom:
+            found.append(Box(left, top, right, bottom, share))
     return sorted(found, key=lambda box: -box.share)
 
 
-def _pixel(edge: int, patches: int, pixels: int) -> int:
-    """The first pixel beyond an edge: a pixel belongs to the patch in which its centre lies."""
-    return -((patches - 2 * edge * pixels) // (2 * patches))
+def _edges(
+    grid_size: tuple[int, int], size: tuple[int, int], extent: Extent | None
+) -> tuple[list[int], list[int]]:
+    """The first pixel beyond each edge of the patches, down and across.
+
+    A pixel belongs to the patch in which its centre lies.
+    """
+    top, left, bottom, right = extent or (0, 0, *size)
+    return _along(grid_size[0], size[0], top, bottom), _along(grid_size[1], size[1], left, right)
+
+
+def _along(patches: int, pixels: int, begin: float, end: float) -> list[int]:
+    start, one = Fraction(begin), (Fraction(end) - Fraction(begin)) / patches
+    places = (ceil(start + edge * one - Fraction(1, 2)) for edge in range(patches + 1))
+    return [min(max(place, 0), pixels) for place in places]

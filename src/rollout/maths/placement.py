@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, pad
 
-from rollout.maths.token_layout import Extent
+from rollout.maths.metrics import patch_coverage
+from rollout.maths.token_layout import Extent, TokenLayout
 
 
 def stretch(
@@ -54,6 +55,18 @@ def under_grid(masks: Tensor, extent: Extent | None) -> Tensor:
     height, width = masks.shape[-2:]
     top, left, bottom, right = map(round, extent)
     return pad(masks, (-left, right - width, -top, bottom - height))
+
+
+def coverage_of(masks: Tensor, layout: TokenLayout) -> Tensor:
+    """Share of each patch under the mask, where the layout's grid lies on the image.
+
+    Args:
+        masks: (batch, height, width), as the network saw the images.
+
+    Returns:
+        (batch, rows, columns).
+    """
+    return patch_coverage(under_grid(masks, layout.extent), layout.grid_size)
 
 
 def _places(pixels: int, begin: float, end: float) -> Tensor:

@@ -20,7 +20,7 @@ from rollout.maths.dominance import (
     trace_back,
 )
 from rollout.maths.rollout import chain
-from rollout.maths.token_layout import TokenLayout
+from rollout.maths.token_layout import Extent, TokenLayout
 from rollout.models.model import ImageSource, Model
 from rollout.models.readout import read_readout
 from rollout.plots.audit import plot_audit
@@ -47,6 +47,7 @@ class Audit:
         dominance: the patch that stands out in each map; None where none does.
         num_tokens: how many share the attention; uniform attention gives each 1 / num_tokens.
         pictures: (batch, height, width, 3) in [0, 1].
+        extent: the pixels that the patches cover, as `Explanation.extent`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Audit:
     dominance: tuple[Dominance | None, ...]
     num_tokens: int
     pictures: Tensor
+    extent: Extent | None = None
 
     def table(self) -> pd.DataFrame:
         """One row per image and block.
@@ -106,6 +108,7 @@ class Audit:
             self.shares.numpy(),
             heads,
             1 / self.num_tokens,
+            self.extent,
         )
 
     def __str__(self) -> str:
@@ -175,6 +178,7 @@ def _audited(
         dominance=tuple(found),
         num_tokens=layout.num_tokens,
         pictures=model.pictures(images),
+        extent=layout.extent,
     )
 
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rollout.maths.token_layout import Extent
 from rollout.plots.figure import new_figure
 from rollout.plots.maps import plot_picture
 from rollout.plots.marks import mark_patch
@@ -19,6 +20,7 @@ def plot_audit(
     shares: np.ndarray,
     heads: Sequence[Sequence[np.ndarray]],
     uniform: float,
+    extent: Extent | None = None,
 ) -> Figure:
     """A row for each image: the patches outlined with their blocks, and the share by block.
 
@@ -29,6 +31,7 @@ def plot_audit(
         shares: (batch, blocks).
         heads: for each image and block the share in each head.
         uniform: the share that each token would have if all had the same.
+        extent: the pixels that the patches cover, as `Explanation.extent`; None is all of them.
     """
     figure, axes = new_figure(len(pictures), 2, width=7.6, height=3.3 * len(pictures))
     for (left, right), picture, places, drawn, by_head in zip(
@@ -36,7 +39,7 @@ def plot_audit(
     ):
         plot_picture(0.25 + 0.6 * picture, ax=left, title="most attention, by block")
         for patch, words in _by_patch(places).items():
-            mark_patch(left, patch, grid_size, picture.shape[:2], words=words)
+            mark_patch(left, patch, grid_size, picture.shape[:2], words=words, extent=extent)
         plot_shares(drawn, by_head, uniform, ax=right)
     return figure
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from rollout.maths.token_layout import Extent
 from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
 from rollout.plots.maps import plot_overlay
 
@@ -13,6 +14,7 @@ def plot_contact_sheet(
     pictures: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
     titles: Sequence[str],
+    extents: Sequence[Extent | None] | None = None,
     *,
     columns: int = 6,
 ) -> Figure:
@@ -22,13 +24,15 @@ def plot_contact_sheet(
         pictures: (height, width, 3) in [0, 1].
         maps: (rows, columns), one for each picture.
         titles: what stands above each.
+        extents: the pixels that each map covers, as `Explanation.extent`; None is all of them.
     """
     rows = -(-len(pictures) // columns)
     figure, axes = new_figure(rows, columns, width=1.8 * columns, height=2.05 * rows)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, picture, values, title in zip(axes.flat, pictures, maps, titles, strict=False):
-        plot_overlay(picture, values, ax=ax, title=title)
+    panels = zip(pictures, maps, titles, extents or [None] * len(maps), strict=True)
+    for ax, (picture, values, title, extent) in zip(axes.flat, panels, strict=False):
+        plot_overlay(picture, values, ax=ax, title=title, extent=extent)
         ax.title.set_fontsize("small")
     return figure
 
