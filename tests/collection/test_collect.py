@@ -165,8 +165,9 @@ def test_overlays_are_those_of_explain(which, request, photos, tmp_path):
 
 
 def test_maps_masks_and_boxes_lie_where_the_patches_were_cut(margin_model, photos, tmp_path):
-    bright = np.zeros((20, 30), np.uint8)
-    bright[:, 27:] = 255  # what the network sees of it begins in column 48, in the margin
+    with Image.open(photos / "0003.png") as photo:
+        bright = np.zeros(photo.size[::-1], np.uint8)
+    bright[:, -2:] = 255  # what the network sees of it lies in the margin
     Image.fromarray(bright).save(tmp_path / "right.png")
     images = pd.DataFrame({"path": [str(photos / "0003.png")], "mask": [tmp_path / "right.png"]})
     (row,) = gather(margin_model, images, tmp_path / "maps").table().to_dict("records")

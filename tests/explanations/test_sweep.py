@@ -93,6 +93,19 @@ def test_blocks_head_and_query_hold_for_every_cell(model, options):
     assert_cells_are_explanations(table, model, IMAGE, **options)
 
 
+def test_a_set_of_classes_is_one_target(model):
+    targets = [{"dog", "cat"}, 2, "?o*"]  # the last: dog, boat and house
+    coverage = {"cat or dog": torch.ones(4, 6)}
+    table = sweep(model, IMAGE, targets=targets, discard_ratios=RATIOS, coverage=coverage)
+    chosen = [frozenset({0, 1}), 2, frozenset({1, 5, 6})]
+    rows = table[table["method"] == "gradient_rollout"].drop_duplicates("label")
+    assert rows["target"].tolist() == chosen
+    assert rows["label"].tolist() == ["cat or dog", "bird", "dog or boat or house"]
+    measured = table[table["target_mass"].notna()]  # of a map of zeros nothing is
+    assert set(measured["label"]) == {"cat or dog"}
+    assert_cells_are_explanations(table, model, IMAGE)
+
+
 def test_the_published_arithmetic_is_swept_too():
     square = wrap(small_vit(img_size=(32, 32)), (32, 32))
     image, ratios = IMAGE[..., :32], [0.5, 0.9]
@@ -344,6 +357,10 @@ def test_blocks_may_come_a_few_heads_at_a_time(monkeypatch):
         ({"methods": "gradient_rollout"}, r"must be a list, got .*; write \['gradient_rollout'\]"),
         ({"discard_ratios": 0.9}, r"discard_ratios must be a list, got 0.9"),
         ({"targets": "dog"}, r"targets must be a list, got 'dog'; write \['dog'\]"),
+        ({"targets": {"dog", "cat"}}, r"targets must be a list, got \{'.*'\}; write \[\{'.*'\}\]"),
+        ({"targets": [{"dog"}, 1]}, "targets has 1 twice"),
+        ({"targets": [{"dog", "cat"}, {0, 1}]}, r"targets has frozenset\(\{0, 1\}\) twice"),
+        ({"targets": ["*zebra*"]}, r"no label is like '\*zebra\*'"),
         ({"methods": ["rollout"]}, "method must be one of .*attention_rollout.* got 'rollout'"),
         ({"head_fusions": ["median"]}, "head_fusion must be one of .* got 'median'"),
         ({"discard_ratios": [0.5, 1.0]}, r"discard_ratio must be a number in \[0, 1\), got 1.0"),

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rollout.explanations.recording import Recording
+from rollout.explanations.recording import Chosen, Recording
 from rollout.explanations.sweep_arguments import check_axes, first_blocks, record_targets
 from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
-from rollout.models.model import ImageSource, Model
+from rollout.models.model import ImageSource, Model, OneTarget
 from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_backward
 
 TENTHS = tuple(tenth / 10 for tenth in range(10))
@@ -24,7 +24,7 @@ def sweep(
     methods: Sequence[str] = ("attention_rollout", "gradient_rollout"),
     head_fusions: Sequence[HeadFusion] = ("mean", "max", "min"),
     discard_ratios: Sequence[float] = TENTHS,
-    targets: Sequence[int | str] | None = None,
+    targets: Sequence[OneTarget] | None = None,
     start_blocks: Sequence[int] | None = None,
     coverage: Mapping[str, Tensor] | None = None,
     start_block: int = 0,
@@ -38,7 +38,8 @@ def sweep(
 
     Args:
         image: one image as for `explain`, or its recording, which may bring a score to follow.
-        targets: class indices or labels; None is the recording's score or the predicted class.
+        targets: class indices, labels, sets of them or patterns of labels, as for `explain`; None
+            is the recording's score or the predicted class.
         start_blocks: first blocks that count, one map for each; None is `start_block` alone.
         coverage: a class's label, as the table has it, to the share of each patch that the object
             covers, (rows, columns) or (1, rows, columns); such as `samples.load_coverage` gives.
@@ -46,7 +47,8 @@ def sweep(
 
     Returns:
         One row per method, head fusion, target, first block and discard ratio, in this order, with
-        the columns method, head_fusion, discard_ratio, start_block, target (index), label and
+        the columns method, head_fusion, discard_ratio, start_block, target (an index, or a
+        frozenset of several), label (such as "dog", or "tabby or tiger cat") and
         entropy: of the map scaled to sum 1, as a share of log(patches): 1 is a map without
             contrast, 0 a single patch;
         rank_correlation: Spearman's, with the map of ratio 0 and otherwise the same settings;
@@ -79,8 +81,8 @@ def sweep(
             )
             frame = frame[["method", "head_fusion", "discard_ratio", "start_block"]]
             label = None if target is None else model.label(target)
-            frame = frame.assign(target=target, label=label, **_measures(maps, label, coverage))
-            frames.append(frame)
+            frame = frame.assign(target=[target] * len(frame), label=label)
+            frames.append(frame.assign(**_measures(maps, label, coverage)))
     table = pd.concat(frames, ignore_index=True)
     if backward != "plain":
         table.insert(table.columns.get_loc("start_block") + 1, "backward", backward)
@@ -90,7 +92,7 @@ def sweep(
 def _maps(
     recording: Recording,
     method: str,
-    target: int | None,
+    target: Chosen | None,
     head_fusions: Sequence[HeadFusion],
     discard_ratios: Sequence[float],
     knobs: Sequence[Settings],

@@ -1,10 +1,10 @@
 """What a sweep is given: its axes, each in order and without doubles, and one recorded image."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from itertools import product
 
-from rollout.explanations.recording import Recording, record_prepared
-from rollout.models.model import ImageSource, Model
+from rollout.explanations.recording import Chosen, Recording, chosen_classes, record_prepared
+from rollout.models.model import ImageSource, Model, OneTarget
 from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_method
 
 
@@ -12,11 +12,12 @@ def check_axes(
     methods: Sequence[str],
     head_fusions: Sequence[HeadFusion],
     discard_ratios: Sequence[float],
-    targets: Sequence[int | str] | None,
+    targets: Sequence[OneTarget] | None,
 ) -> None:
     axes = {"methods": methods, "head_fusions": head_fusions, "discard_ratios": discard_ratios}
     for name, values in {**axes, "targets": [0] if targets is None else targets}.items():
-        if isinstance(values, str) or not isinstance(values, Collection):
+        one = isinstance(values, str) or (name == "targets" and isinstance(values, Set))
+        if one or not isinstance(values, Collection):
             raise ValueError(f"{name} must be a list, got {values!r}; write [{values!r}]")
         if len(values) == 0:
             raise ValueError(f"{name} is empty; give at least one")
@@ -48,11 +49,11 @@ def record_targets(
     model: Model,
     image: ImageSource | Recording,
     methods: Sequence[str],
-    targets: Sequence[int | str] | None,
+    targets: Sequence[OneTarget] | None,
     backward: Backward = "plain",
-) -> tuple[Recording, list[int] | list[None]]:
-    """The recording, and the targets as class indices; [None] follows its score."""
-    chosen = None if targets is None else _class_indices(model, targets)
+) -> tuple[Recording, Sequence[Chosen | None]]:
+    """The recording, and the targets as class indices or sets of them; [None] follows its score."""
+    chosen = None if targets is None else _classes(model, targets)
     several = chosen is not None and len(chosen) > 1
     gradients = any(METHODS[method].gradients for method in methods)
     if isinstance(image, Recording):
@@ -70,11 +71,9 @@ def record_targets(
     return recording, [None] if predicted is None else predicted.tolist()
 
 
-def _class_indices(model: Model, targets: Sequence[int | str]) -> list[int]:
-    indices = model.class_indices(list(targets), len(targets))
-    if indices.dim() > 1:
-        raise ValueError("a sweep follows one class at a time; explain takes sets of classes")
-    chosen = indices.tolist()
+def _classes(model: Model, targets: Sequence[OneTarget]) -> list[Chosen]:
+    """Each target's class, or its set of classes."""
+    chosen = list(chosen_classes(model.class_indices(list(targets), len(targets))))
     _check_distinct("targets", chosen)
     return chosen
 
