@@ -11,3 +11,15 @@ class UnsupportedNetworkError(ValueError):
     def __init__(self, message: str, finding: str = "") -> None:
         super().__init__(message)
         self.finding = finding or message
+
+
+class ImageNotTakenError(ValueError):
+    """A network failed on an image as its transform makes it.
+
+    Attributes:
+        size: (height, width) of another image that it takes; None where none was found.
+    """
+
+    def __init__(self, message: str, size: tuple[int, int] | None) -> None:
+        super().__init__(message)
+        self.size = size

@@ -39,12 +39,24 @@ def test_an_image_size_that_is_not_square(name, options, patch):
     [
         ("swin_tiny_patch4_window7_224", UnsupportedNetworkError, "windows of 49 tokens"),
         ("resnet18", UnsupportedNetworkError, "resnet18: ResNet cannot be rolled out: it ran"),
-        ("convit_tiny", ValueError, r"does not take .* \(3, 48, 80\); .* another image_size"),
+        ("convit_tiny", UnsupportedNetworkError, "the number of tokens changes on the way"),
     ],
 )
 def test_an_image_size_for_what_cannot_have_it(name, error, message):
     with pytest.raises(error, match=message):
         load_model(name, pretrained=False, image_size=(48, 80))
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "message"),
+    [
+        ("test_vit", 50, r"another image_size: it takes 48 x 48 \([^;]*$"),
+        ("deit_tiny_patch16_224", 8, "another image_size, or none: it takes 224 x 224"),
+    ],
+)
+def test_a_size_that_would_do_is_named(name, image_size, message):
+    with pytest.raises(ValueError, match=message):
+        load_model(name, pretrained=False, image_size=image_size)
 
 
 def test_a_network_for_every_shape_follows_the_image():

@@ -249,7 +249,8 @@ def test_volumes_are_refused_with_what_takes_them():
 
 def test_an_image_size_is_named_only_where_one_would_help():
     network = hf("ViTForImageClassification", "ViTConfig", WIDE)()
-    with pytest.raises(ValueError, match="another image_size, or .*interpolate_pos_encoding=True"):
+    cures = "another image_size: it takes 32 x 48, or .*interpolate_pos_encoding=True"
+    with left_as_it_was(network.eval()), pytest.raises(ValueError, match=cures):
         wrap_model(network, image_size=(64, 96))
 
     class Other(nn.Module):
@@ -258,6 +259,40 @@ def test_an_image_size_is_named_only_where_one_would_help():
 
     with pytest.raises(ValueError, match="Other does not take") as caught:
         wrap_model(Other())
+    assert "another image_size" not in str(caught.value)
+
+
+class Positions(nn.Module):
+    """A network that says nothing of its size: 9 patches of 8 pixels beside a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.blocks = nn.Conv2d(3, 24, 8, 8), small_vit().blocks
+        self.cls, self.positions = (nn.Parameter(torch.randn(1, n, 24)) for n in (1, 10))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).mT
+        tokens = torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)
+        return self.head(self.blocks(tokens + self.positions)[:, 0])
+
+
+class Raising(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise ValueError(f"the size of the height is wrong whatever it is: {images.shape}")
+
+
+@pytest.mark.filterwarnings("ignore:nothing in .* says how its images")
+def test_the_size_that_is_named_works_and_is_not_guessed_from_words():
+    with pytest.raises(ValueError, match=r"another image_size: it takes 24 x 24 \("):
+        wrap_model(Positions(), image_size=(32, 48))
+    assert wrap_model(Positions(), image_size=24).layout.grid_size == (3, 3)
+    with pytest.raises(ValueError, match="the size of the height is wrong") as caught:
+        wrap_model(Raising())
+    assert "another image_size" not in str(caught.value)
+    four = small_vit(in_chans=4)  # its channels are at fault, not its size
+    with pytest.raises(ValueError, match="the transform it was trained with") as caught:
+        wrap_model(four, transform=lambda image: torch.zeros(3, 32, 48))
     assert "another image_size" not in str(caught.value)
 
 

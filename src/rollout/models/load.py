@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rollout.capture.forward_pass import bare
-from rollout.errors import UnsupportedNetworkError
+from rollout.errors import ImageNotTakenError, UnsupportedNetworkError
 from rollout.files import DATA
 from rollout.maths.token_layout import check_pair
 from rollout.models import foundation
@@ -20,6 +20,7 @@ from rollout.models.described import described, owns_answer, say_that_it_is_unkn
 from rollout.models.layout import read_layout
 from rollout.models.model import Model, as_channels, black_image
 from rollout.models.networks import OWN_MODELS, check_name, load_state
+from rollout.models.other_sizes import size_as_published
 from rollout.models.outputs import Outputs, check_outputs, classifies, read_outputs
 from rollout.models.preprocess import (
     ImageSize,
@@ -88,13 +89,22 @@ def load_model(
         found = create_network(name, file, pretrained=pretrained, weights=weights, options=options)
         for note in found.notes:
             warnings.warn(note, stacklevel=2)
-        return wrap_model(
-            found.network,
-            labels=found.labels if labels is None else labels,
-            name=name,
-            device=device,
-            image_size=image_size,
-        )
+        try:
+            return wrap_model(
+                found.network,
+                labels=found.labels if labels is None else labels,
+                name=name,
+                device=device,
+                image_size=image_size,
+            )
+        except ImageNotTakenError as error:
+            if image_size is None or error.size is not None:
+                raise
+            size = size_as_published(name)
+            if size is None:
+                raise
+            cure = "give {} another image_size, or none: it takes {} x {}".format(name, *size)
+            raise ValueError(f"{error}; {cure}") from error
 
 
 def _refuse_options(

@@ -59,7 +59,7 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
         return own
     config = resolve_data_config({}, model=network) | _own_preprocessing(network)
     channels = _input_channels(network)
-    size = as_size(image_size) if image_size is not None else _own_size(network)
+    size = as_size(image_size) if image_size is not None else own_size(network)
     config["input_size"] = (channels, *(size or config["input_size"][1:]))
     try:
         transform = channel_transform(config, channels)
@@ -106,7 +106,7 @@ def as_size(image_size: ImageSize) -> tuple[int, int]:
     return size
 
 
-def _own_size(network: nn.Module) -> tuple[int, int] | None:
+def own_size(network: nn.Module) -> tuple[int, int] | None:
     """Where timm, Hugging Face, torchvision and open_clip keep the size of their images."""
     config = getattr(network, "config", None)
     for holder, name in (

@@ -1,6 +1,5 @@
 """The first look at a network: what it makes of a black picture, and where its patches stand."""
 
-import re
 from inspect import signature
 from pathlib import Path
 from random import Random
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import bare, observe, record_attention
-from rollout.errors import UnsupportedNetworkError
+from rollout.errors import ImageNotTakenError, UnsupportedNetworkError
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.inputs import input_device, input_dtype
+from rollout.models.other_sizes import size_that_works
 from rollout.models.readout import declared_pooling
 
 TOWERS = ("vision_model", "visual", "vision_tower", "image_encoder")
@@ -77,18 +77,20 @@ def probe(network: nn.Module, image: Tensor) -> AttentionRecord:
     except UnsupportedNetworkError:
         raise
     except Exception as error:  # whatever a network raises when it is given the wrong thing
-        raise ValueError(
+        size = size_that_works(network, image)
+        raise ImageNotTakenError(
             f"{type(network).__name__} does not take what its transform makes, images of shape "
-            f"{tuple(image.shape[1:])}; give wrap_model {', or '.join(_cures(network, error))} "
-            f"({error})"
+            f"{tuple(image.shape[1:])}; give wrap_model {', or '.join(_cures(network, size))} "
+            f"({error})",
+            size,
         ) from error
 
 
-def _cures(network: nn.Module, error: Exception) -> list[str]:
-    """What to give wrap_model instead, as far as the network and the error tell."""
+def _cures(network: nn.Module, size: tuple[int, int] | None) -> list[str]:
+    """What to give wrap_model instead, as far as the network tells; `size` is one that it takes."""
     cures = ["the transform it was trained with"]
-    if re.search(r"\b(sizes?|shapes?|height|width|resolution|divisible)\b", str(error), re.I):
-        cures.append("another image_size")
+    if size is not None:
+        cures.append("another image_size: it takes {} x {}".format(*size))
     if "interpolate_pos_encoding" in signature(network.forward).parameters:
         cures.append(
             "for images of another size a module that calls it with interpolate_pos_encoding=True"
