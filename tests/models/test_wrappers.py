@@ -6,13 +6,13 @@ import pytest
 import timm
 import torch
 from helpers import left_as_it_was, redraw, small_vit
-from networks import WIDE, hf
+from networks import TINY, WIDE, hf
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from rollout import load_model
+from rollout import gradient_rollout, load_model
 from rollout.capture.forward_pass import record_attention
 from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.explanation import explain
@@ -280,6 +280,48 @@ class Positions(nn.Module):
 class Raising(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raise ValueError(f"the size of the height is wrong whatever it is: {images.shape}")
+
+
+class Film(nn.Module):
+    """Frames side by side, all patches of all frames in one graph."""
+
+    def __init__(self, channels_first: bool) -> None:
+        super().__init__()
+        self.patches, self.blocks = nn.Conv2d(3, 24, 8, 8), small_vit().blocks
+        self.head, self.channels_first = nn.Linear(24, 5), channels_first
+
+    def forward(self, films: Tensor) -> Tensor:
+        films = films.transpose(1, 2) if self.channels_first else films
+        patches = self.patches(films.flatten(0, 1)).flatten(2).mT
+        return self.head(self.blocks(patches.reshape(len(films), -1, 24)).mean(dim=1))
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_films_are_refused_with_what_takes_them(channels_first):
+    network = Film(channels_first).eval()
+    with left_as_it_was(network):
+        with pytest.raises(UnsupportedNetworkError, match=r"or films: .*record_attention\("):
+            wrap_model(network, image_size=(16, 24))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tubelet", "tokens"), [("VideoMAE", 2, 24), ("Vivit", [2, 8, 8], 25)]
+)
+def test_films_are_recorded_as_they_are(kind, tubelet, tokens):
+    options = {**TINY, "image_size": (32, 24), "num_frames": 4, "tubelet_size": tubelet}
+    network = hf(f"{kind}ForVideoClassification", f"{kind}Config", options)().eval()
+    films = torch.randn(2, 4, 3, 32, 24)
+    with left_as_it_was(network):
+        with pytest.raises(UnsupportedNetworkError, match=r"or films: .*record_attention\("):
+            wrap_model(network)
+        record = record_attention(network, films)
+    expected = network(films, output_attentions=True)  # transformers leaves hooks of its own
+    assert_close(record.logits, expected.logits)
+    assert record.num_tokens == tokens
+    for ours, theirs in zip(record.attentions, expected.attentions, strict=True):
+        assert_close(ours, theirs)
+    rows = gradient_rollout(record.attentions, record.gradients(1))
+    assert_close(rows.sum(dim=-1), torch.ones(2, tokens))
 
 
 @pytest.mark.filterwarnings("ignore:nothing in .* says how its images")

@@ -17,7 +17,6 @@ from rollout.models import foundation
 from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
 from rollout.models.described import described, owns_answer, say_that_it_is_unknown
-from rollout.models.layout import read_layout
 from rollout.models.model import Model, as_channels, black_image
 from rollout.models.networks import OWN_MODELS, check_name, load_state
 from rollout.models.other_sizes import size_as_published
@@ -31,7 +30,7 @@ from rollout.models.preprocess import (
 )
 from rollout.models.shipped import read_shipped
 from rollout.models.sources import create_network, named_in
-from rollout.models.trial_run import check_network, check_order, probe, refuse_volumes
+from rollout.models.trial_run import check_network, first_look, refuse_volumes
 
 
 def load_model(
@@ -191,10 +190,7 @@ def wrap_model(
     try:
         refuse_volumes(network)
         image = black_image(transform)
-        height, width = image.shape[-2:]
-        first = probe(network, image)
-        layout = read_layout(network, first, (height, width), **given)
-        check_order(network, image, layout)
+        first, layout = first_look(network, image, given)
     except UnsupportedNetworkError as error:
         message = f"{name}: {error}" if name else str(error)
         raise UnsupportedNetworkError(message, error.finding) from error

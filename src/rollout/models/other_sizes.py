@@ -1,4 +1,4 @@
-"""Whether a network that failed on an image would take one of another size, found by trying."""
+"""What a network would take that failed on an image: one of another size, or a film, by trying."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.models.preprocess import apply_transform, default_transform, own_size
 
 USUAL = (224, 256, 384)
+FRAMES = (2, 8, 16)
 MOST_TRIED = 8
 MOST_PREFIX_TOKENS = 2
 
@@ -34,6 +35,17 @@ def size_that_works(network: nn.Module, image: Tensor) -> Size | None:
             if _takes(network, image.new_zeros(*image.shape[:2], *size)):
                 return size
     return None
+
+
+def takes_films(network: nn.Module, image: Tensor) -> bool:
+    """Whether it takes several such images at once, (1, frames, channels, height, width), or with
+    the channels before the frames."""
+    for frames in FRAMES:
+        film = image.new_zeros(1, frames, *image.shape[1:])
+        with suppress(UnsupportedNetworkError):
+            if _takes(network, film) or _takes(network, film.transpose(1, 2)):
+                return True
+    return False
 
 
 def size_as_published(name: str) -> Size | None:

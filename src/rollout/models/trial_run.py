@@ -1,5 +1,6 @@
 """The first look at a network: what it makes of a black picture, and where its patches stand."""
 
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from random import Random
@@ -14,7 +15,8 @@ from rollout.capture.forward_pass import bare, observe, record_attention
 from rollout.errors import ImageNotTakenError, UnsupportedNetworkError
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.inputs import input_device, input_dtype
-from rollout.models.other_sizes import size_that_works
+from rollout.models.layout import read_layout
+from rollout.models.other_sizes import size_that_works, takes_films
 from rollout.models.readout import declared_pooling
 
 TOWERS = ("vision_model", "visual", "vision_tower", "image_encoder")
@@ -44,17 +46,37 @@ def refuse_volumes(network: nn.Module) -> None:
     first = next((module for module in network.modules() if isinstance(module, kinds)), None)
     frames = getattr(getattr(network, "config", None), "num_frames", None)
     if isinstance(first, nn.Conv3d) or frames is not None:
-        raise UnsupportedNetworkError(
-            f"{type(network).__name__} takes volumes or films: its patches lie in three dimensions,"
-            f" and wrap_model explains flat images. {_RECORD}",
-            "its patches lie in three dimensions",
-        )
+        raise _not_flat(network)
 
 
-_RECORD = (
-    "record_attention(network, volume) takes them as they are, and attention_rollout and "
-    "gradient_rollout what it records"
-)
+def _not_flat(network: nn.Module) -> UnsupportedNetworkError:
+    return UnsupportedNetworkError(
+        f"{type(network).__name__} takes volumes or films: its patches lie in three dimensions, "
+        "and wrap_model explains flat images. record_attention(network, volume) takes them as they "
+        "are, and attention_rollout and gradient_rollout what it records",
+        "its patches lie in three dimensions",
+    )
+
+
+def first_look(
+    network: nn.Module, image: Tensor, given: Mapping[str, Any]
+) -> tuple[AttentionRecord, TokenLayout]:
+    """What `probe` recorded, and the layout read off it and checked.
+
+    Args:
+        image: as for `probe`.
+        given: grid_size or num_prefix_tokens, where the user knows better.
+    """
+    height, width = image.shape[-2:]
+    try:
+        first = probe(network, image)
+        layout = read_layout(network, first, (height, width), **given)
+        check_order(network, image, layout)
+    except ValueError as error:
+        if takes_films(network, _fitting(network, image)):
+            raise _not_flat(network) from error
+        raise
+    return first, layout
 
 
 def probe(network: nn.Module, image: Tensor) -> AttentionRecord:
