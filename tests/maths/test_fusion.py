@@ -133,7 +133,9 @@ def test_a_readout_that_is_no_distribution_is_refused(readout, message):
 
 
 @pytest.mark.parametrize("entries", [1, 25, 9_000])
-@pytest.mark.parametrize("kind", ["spread", "mostly zero", "all equal", "sorted", "periodic"])
+@pytest.mark.parametrize(
+    "kind", ["spread", "mostly zero", "all equal", "sorted", "periodic", "apart"]
+)
 def test_selection_by_a_sample_equals_sorting(kind, entries):
     row = {
         "spread": torch.rand(entries),
@@ -141,6 +143,7 @@ def test_selection_by_a_sample_equals_sorting(kind, entries):
         "all equal": torch.full((entries,), 0.5),
         "sorted": torch.linspace(1, 2, entries),
         "periodic": torch.arange(entries) % 5 / 5,  # every fifth entry is no fair sample
+        "apart": torch.arange(entries) + 1e5 * (torch.arange(entries) % 5 > 0),  # nor here
     }[kind].numpy()
     for ratio in (0, 0.1, 0.5, 0.9, 0.9999):
         index = int(ratio * entries)

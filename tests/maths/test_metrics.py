@@ -43,6 +43,15 @@ def test_a_perfect_and_a_reversed_map():
     assert peak_on_object(-perfect, coverage).tolist() == [False]
 
 
+def test_a_patch_just_at_the_threshold_does_not_belong_to_the_object():
+    coverage = torch.tensor([[[0.5, 0.75, 0.25]]])
+    at_the_border, within = torch.tensor([[[3.0, 2.0, 1.0]]]), torch.tensor([[[2.0, 3.0, 1.0]]])
+    assert peak_on_object(at_the_border, coverage, threshold=0.5).tolist() == [False]
+    assert peak_on_object(within, coverage, threshold=0.5).tolist() == [True]
+    assert average_precision(at_the_border, coverage).item() == 1 / 2
+    assert average_precision(within, coverage).item() == 1
+
+
 def test_an_object_too_small_for_a_patch_has_no_precision():
     assert average_precision(torch.rand(2, 2, 3), torch.full((2, 2, 3), 0.1)).isnan().all()
 

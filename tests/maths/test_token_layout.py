@@ -39,3 +39,26 @@ def test_a_map_of_the_wrong_length_is_refused_not_reshaped():
 def test_an_impossible_layout_is_refused(arguments):
     with pytest.raises(ValueError, match="got"):
         TokenLayout(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fits"),
+    [
+        (((3, 3), 1, "token"), True),
+        (((3, 4), 1, "token"), False),
+        (((2, 2), 2, "token"), False),
+        (((3, 3), 1, "avg"), False),
+        (((3, 3), 0, "avg"), False),
+    ],
+)
+def test_the_published_code_knows_one_class_token_and_a_square(arguments, fits):
+    assert TokenLayout(*arguments).fits_legacy == fits
+
+
+def test_tokens_of_patches_are_counted_row_by_row():
+    layout = TokenLayout((2, 3), 2)
+    patches = [(row, column) for row in range(2) for column in range(3)]
+    assert [layout.token(patch) for patch in patches] == [2, 3, 4, 5, 6, 7]
+    for patch in [(2, 0), (0, 3), (-1, 0), (0, -1)]:
+        with pytest.raises(ValueError, match="rows 0 to 1 and columns 0 to 2, got"):
+            layout.token(patch)

@@ -1,0 +1,209 @@
+"""Mutation testing: change one thing in the code, and see whether the tests notice; `make mutants`.
+
+cosmic-ray makes the changes and keeps the results: a run that was stopped goes on where it stopped.
+Each mutant is tried in a process of its own, forked when the libraries are loaded, and in memory:
+no file of the checkout is written. Of each place in the code at most one change is tried.
+
+Survivors that do no harm stand with the reason in tests/harmless_mutants.toml.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import parso  # noqa: F401  before cosmic_ray, which imports its parts in an order that fails
+import pytest
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
+os.chdir(Path(__file__).parents[1])
+SOURCES, TESTS = Path("src"), Path("tests")
+ROOMS = ("maths/[!_]*.py", "capture/[!_]*.py", "models/labels.py", "models/preprocess.py")
+MODULES = [path for room in ROOMS for path in sorted(SOURCES.glob(f"rollout/{room}"))]
+HARMLESS = TESTS / "harmless_mutants.toml"
+ENOUGH = 0.9  # of the mutants are to be killed
+PYTEST = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=no"]
+LIMIT = 900  # seconds for the tests of one mutant
+NO_IMPORT = 77  # exit status: the module cannot even be imported, which anybody would notice
+
+
+class Mutated(MetaPathFinder, SourceFileLoader):
+    """Serves one module with other code than its file has."""
+
+    def __init__(self, path: Path, code: str) -> None:
+        super().__init__(module_name(path), str(path.resolve()))
+        self._code = code
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_code(self, name: str) -> Any:
+        return compile(self._code, self.path, "exec")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+
+
+def tests_of(path: Path) -> list[str]:
+    """Files of tests that name the module, then the others of its room; the short ones first."""
+    own, name = TESTS / path.parent.name, module_name(path)
+    files = [file for file in TESTS.rglob("test_*.py") if file.parent.name != "project"]
+    naming = {file for file in files if name in file.read_text()}
+    chosen = [file for file in files if file in naming or file.parent == own]
+    order = {file: (file not in naming, file.parent != own, file.stat().st_size) for file in chosen}
+    return [str(file) for file in sorted(chosen, key=order.__getitem__)]
+
+
+def code_of(mutation: MutationSpec) -> str:
+    operator = get_operator(mutation.operator_name)(**mutation.operator_args)
+    return mutate_code(mutation.module_path.read_text(), operator, mutation.occurrence)
+
+
+def change(mutation: MutationSpec) -> str:
+    """The line before and after, such as "a + b  ->  a - b"."""
+    lines = (text.splitlines() for text in (mutation.module_path.read_text(), code_of(mutation)))
+    before, after = next(pair for pair in zip_longest(*lines, fillvalue="") if pair[0] != pair[1])
+    return f"{before.strip()}  ->  {after.strip()}"
+
+
+def load_libraries() -> None:
+    """What the tests import stays in memory, but for what is ours, which each mutant imports."""
+    pytest.main(
+        [*PYTEST, "--collect-only", "-qq", *sorted({t for m in MODULES for t in tests_of(m)})]
+    )
+    ours = tuple(f"{folder.resolve()}{os.sep}" for folder in (SOURCES, TESTS))
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(ours):
+            del sys.modules[name]
+
+
+def run_tests(path: Path, code: str, said: str) -> None:
+    """In the forked process: leaves with pytest's exit status."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    with open(said, "w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.meta_path.insert(0, Mutated(path, code))
+    try:
+        import_module(module_name(path))
+    except BaseException:
+        os._exit(NO_IMPORT)
+    os._exit(pytest.main([*PYTEST, *tests_of(path)]))
+
+
+def tried(path: Path, code: str) -> WorkResult:
+    with tempfile.NamedTemporaryFile("r") as said:
+        process = multiprocessing.get_context("fork").Process(
+            target=run_tests, args=(path, code, said.name)
+        )
+        process.start()
+        process.join(LIMIT)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read(), re.MULTILINE)
+    outcomes = {0: TestOutcome.SURVIVED, NO_IMPORT: TestOutcome.INCOMPETENT}
+    outcome = outcomes.get(process.exitcode, TestOutcome.KILLED)
+    return WorkResult(WorkerOutcome.NORMAL, " ".join(failed[:1]), outcome)
+
+
+def drawn(session: WorkDB, seed: int) -> list[WorkItem]:
+    """All places in an order that the seed decides, each with one of its changes."""
+    places: dict[tuple, list[WorkItem]] = {}
+    for item in session.work_items:
+        one = item.mutations[0]
+        places.setdefault((one.module_path.as_posix(), *one.start_pos), []).append(item)
+    shuffled = random.Random(seed)
+    items = [shuffled.choice(sorted(places[place], key=_operator)) for place in sorted(places)]
+    shuffled.shuffle(items)
+    return items
+
+
+def _operator(item: WorkItem) -> tuple[str, int]:
+    return item.mutations[0].operator_name, item.mutations[0].occurrence
+
+
+def run(
+    session: WorkDB, items: Sequence[WorkItem], wanted: int, again: bool
+) -> list[tuple[MutationSpec, bool]]:
+    """Whether each of the first `wanted` that can be imported was killed."""
+    known, found = dict(session.results), []
+    if again:
+        known = {job: result for job, result in known.items() if result.is_killed}
+    for item in items:
+        mutation = item.mutations[0]
+        if item.job_id not in known:
+            known[item.job_id] = tried(mutation.module_path, code_of(mutation))
+            session.set_result(item.job_id, known[item.job_id])
+        result = known[item.job_id]
+        if result.test_outcome != TestOutcome.INCOMPETENT:
+            found.append((mutation, result.is_killed))
+            place = f"{mutation.module_path.relative_to(SOURCES)}:{mutation.start_pos[0]}"
+            print(
+                f"{len(found)} {result.test_outcome.value} {place} {change(mutation)}", flush=True
+            )
+        if len(found) == wanted:
+            break
+    return found
+
+
+def report(found: Sequence[tuple[MutationSpec, bool]]) -> bool:
+    """Prints the score of each room and the survivors; whether that is enough."""
+    reasons = tomllib.loads(HARMLESS.read_text()) if HARMLESS.exists() else {}
+    unexplained = 0
+    for mutation, killed in found:
+        if not killed:
+            reason = reasons.get(module_name(mutation.module_path), {}).get(change(mutation))
+            unexplained += reason is None
+            print(f"\n{module_name(mutation.module_path)}\n  {change(mutation)}\n  {reason}")
+    print("\n| room | mutants | killed |\n|---|---|---|")
+    rooms = [mutation.module_path.parent.name for mutation, _ in found]
+    for room in sorted(set(rooms)):
+        kills = [killed for name, (_, killed) in zip(rooms, found, strict=True) if name == room]
+        print(f"| {room} | {len(kills)} | {sum(kills)} ({sum(kills) / len(kills):.1%}) |")
+    return unexplained == 0 and sum(killed for _, killed in found) >= ENOUGH * len(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--number", type=int, default=240, help="of mutants to try")
+    parser.add_argument("--seed", type=int, default=0, help="decides which")
+    parser.add_argument("--again", action="store_true", help="try survivors again: new tests came")
+    parser.add_argument("--session", type=Path, help="by default one for each state of the code")
+    arguments = parser.parse_args()
+    code = sha256(b"".join(path.read_bytes() for path in MODULES)).hexdigest()
+    arguments.session = arguments.session or Path("runs", "mutants", f"{code[:12]}.sqlite")
+    arguments.session.parent.mkdir(parents=True, exist_ok=True)
+    load_libraries()
+    with use_db(str(arguments.session)) as session:
+        if not session.num_work_items:
+            init(MODULES, session, {})
+        for path in {path.parent: path for path in MODULES}.values():
+            if tried(path, path.read_text()).is_killed:
+                sys.exit(f"the tests of {path.parent.name} fail without any change")
+        found = run(session, drawn(session, arguments.seed), arguments.number, arguments.again)
+    sys.exit(not report(found))
+
+
+if __name__ == "__main__":
+    main()
