@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch.testing import assert_close
+from torchvision.transforms import Resize
 
 from rollout.capture.forward_pass import record_attention
 from rollout.explanations.explanation import explain
@@ -196,6 +197,7 @@ SIZE = {"height": 32, "width": 32}
         ("ViT, pooled", "ViTImageProcessor", {"size": {"height": 32, "width": 48}}),
         ("DINOv3", "DINOv3ViTImageProcessor", {"size": SIZE}),
         ("SigLIP", "SiglipImageProcessor", {"size": SIZE}),
+        ("BEiT", "BeitImageProcessor", {"size": {"height": 32, "width": 48}}),
         ("CLIP", "CLIPImageProcessor", {"size": {"shortest_edge": 32}, "crop_size": SIZE}),
     ],
 )
@@ -205,6 +207,8 @@ def test_the_default_transform_is_the_published_processor(name, processor, optio
     theirs = apply_transform(processor, PHOTO)
     assert ours.shape == theirs.shape == photos_for(name).shape[1:]
     assert (ours - theirs).abs().mean() < 0.02  # two libraries that resize
+    (resize,) = (one for one in default_transform(network).transforms if isinstance(one, Resize))
+    assert resize.interpolation.value == Image.Resampling(int(processor.resample)).name.lower()
     model = wrap_model(network, transform=processor)
     assert model.mean == pytest.approx(processor.image_mean)
     assert_close(model.images([PHOTO, PHOTO])[1], theirs)

@@ -23,13 +23,18 @@ def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None
 
 def _timm_labels(network: nn.Module) -> dict[int, str]:
     """The label names in a configuration of timm, described where it describes them."""
-    config = getattr(network, "pretrained_cfg", None) or {}
-    names = config.get("label_names") if isinstance(config, dict) else None
+    config = _timm_configuration(network)
+    names = config.get("label_names")
     if not isinstance(names, list | tuple):
         return {}
     described = config.get("label_descriptions")
     described = described if isinstance(described, dict) else {}
     return {index: str(described.get(name, name)) for index, name in enumerate(names)}
+
+
+def _timm_configuration(network: nn.Module) -> dict[str, Any]:
+    config = getattr(network, "pretrained_cfg", None)
+    return config if isinstance(config, dict) else {}
 
 
 def as_labels(labels: object) -> tuple[str, ...]:
@@ -53,7 +58,10 @@ def as_labels(labels: object) -> tuple[str, ...]:
 
 def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
     """timm's descriptions of the ImageNet classes that the network tells apart, or None."""
-    subset = infer_imagenet_subset(network)
+    told_apart = getattr(network, "num_classes", None) or _timm_configuration(network).get(
+        "num_classes"
+    )
+    subset = infer_imagenet_subset({"num_classes": told_apart})
     labels = tuple(ImageNetInfo(subset).label_descriptions()) if subset else ()
     return labels if len(labels) == num_classes else None  # fewer outputs: its head was taken off
 
