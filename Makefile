@@ -31,7 +31,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo figures test lab bench census manifest lint format FORCE
+.PHONY: help demo figures test mutants lab bench census manifest lint format FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -48,6 +48,13 @@ figures: $(STAMP)  ## Rerun the committed notebooks, and with them the README's 
 
 test: lint  ## Check style and types, then run every test; ARGS="-k flow" goes to pytest
 	$(PY) -m pytest $(ARGS)
+
+mutants: export OMP_NUM_THREADS := 1
+
+mutants: $(STAMP)  ## Change the code and see whether tests notice: an hour, goes on where it stopped
+	@$(PY) -c "import cosmic_ray" 2>/dev/null || \
+		$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mutants]"
+	@$(PY) tools/mutants.py $(ARGS)
 
 # No question about news before the first notebook.
 QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}

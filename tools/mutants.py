@@ -1,8 +1,8 @@
 """Mutation testing: change one thing in the code, and see whether the tests notice; `make mutants`.
 
-cosmic-ray makes the changes and keeps the results: a run that was stopped goes on where it stopped.
-Each mutant is tried in a process of its own, forked when the libraries are loaded, and in memory:
-no file of the checkout is written. Of each place in the code at most one change is tried.
+cosmic-ray makes the changes and keeps the results, below runs/mutants/: a run that was stopped goes
+on where it stopped, also when other files have changed since. Each mutant is tried in memory, in a
+process forked when the libraries are loaded. Of each place in the code one change at most is tried.
 
 Survivors that do no harm stand with the reason in tests/harmless_mutants.toml.
 """
@@ -10,13 +10,12 @@ Survivors that do no harm stand with the reason in tests/harmless_mutants.toml.
 import argparse
 import multiprocessing
 import os
-import random
 import re
 import signal
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -31,17 +30,18 @@ import pytest
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
-from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_db import use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 os.chdir(Path(__file__).parents[1])
-SOURCES, TESTS = Path("src"), Path("tests")
+SOURCES, TESTS, SESSIONS = Path("src"), Path("tests"), Path("runs", "mutants")
 ROOMS = ("maths/[!_]*.py", "capture/[!_]*.py", "models/labels.py", "models/preprocess.py")
 MODULES = [path for room in ROOMS for path in sorted(SOURCES.glob(f"rollout/{room}"))]
 HARMLESS = TESTS / "harmless_mutants.toml"
 ENOUGH = 0.9  # of the mutants are to be killed
 PYTEST = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=no"]
-LIMIT = 900  # seconds for the tests of one mutant
+PYTEST += ["--timeout=100"]
+LIMIT = 900  # seconds for all tests of one mutant
 NO_IMPORT = 77  # exit status: the module cannot even be imported, which anybody would notice
 
 
@@ -87,9 +87,8 @@ def change(mutation: MutationSpec) -> str:
 
 def load_libraries() -> None:
     """What the tests import stays in memory, but for what is ours, which each mutant imports."""
-    pytest.main(
-        [*PYTEST, "--collect-only", "-qq", *sorted({t for m in MODULES for t in tests_of(m)})]
-    )
+    files = {file for path in MODULES for file in tests_of(path)}
+    pytest.main([*PYTEST, "--collect-only", "-qq", *sorted(files)])
     ours = tuple(f"{folder.resolve()}{os.sep}" for folder in (SOURCES, TESTS))
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(ours):
@@ -127,55 +126,68 @@ def tried(path: Path, code: str) -> WorkResult:
     return WorkResult(WorkerOutcome.NORMAL, " ".join(failed[:1]), outcome)
 
 
-def drawn(session: WorkDB, seed: int) -> list[WorkItem]:
-    """All places in an order that the seed decides, each with one of its changes."""
-    places: dict[tuple, list[WorkItem]] = {}
-    for item in session.work_items:
+def session_of(path: Path) -> str:
+    """The file of cosmic-ray's that holds what can be changed in a module, and what came of it."""
+    code = sha256(path.read_bytes()).hexdigest()[:12]
+    return str(SESSIONS / f"{module_name(path)}-{code}.sqlite")
+
+
+def known() -> tuple[list[WorkItem], dict[str, WorkResult]]:
+    """All changes that can be made, and what came of those that were tried."""
+    SESSIONS.mkdir(parents=True, exist_ok=True)
+    items, results = [], {}
+    for path in MODULES:
+        with use_db(session_of(path)) as session:
+            if not session.num_work_items:
+                init([path], session, {})
+            items += session.work_items
+            results |= dict(session.results)
+    return items, results
+
+
+def drawn(items: Iterable[WorkItem], seed: int) -> list[WorkItem]:
+    """One change of each place in the code, in an order that the seed decides."""
+
+    def rank(item: WorkItem) -> str:
         one = item.mutations[0]
-        places.setdefault((one.module_path.as_posix(), *one.start_pos), []).append(item)
-    shuffled = random.Random(seed)
-    items = [shuffled.choice(sorted(places[place], key=_operator)) for place in sorted(places)]
-    shuffled.shuffle(items)
-    return items
+        words = seed, one.module_path.as_posix(), one.start_pos, one.operator_name, one.occurrence
+        return sha256(repr(words).encode()).hexdigest()
+
+    places: dict[tuple, WorkItem] = {}
+    for item in sorted(items, key=rank):
+        places.setdefault((item.mutations[0].module_path, item.mutations[0].start_pos), item)
+    return list(places.values())
 
 
-def _operator(item: WorkItem) -> tuple[str, int]:
-    return item.mutations[0].operator_name, item.mutations[0].occurrence
-
-
-def run(
-    session: WorkDB, items: Sequence[WorkItem], wanted: int, again: bool
-) -> list[tuple[MutationSpec, bool]]:
-    """Whether each of the first `wanted` that can be imported was killed."""
-    known, found = dict(session.results), []
-    if again:
-        known = {job: result for job, result in known.items() if result.is_killed}
-    for item in items:
-        mutation = item.mutations[0]
-        if item.job_id not in known:
-            known[item.job_id] = tried(mutation.module_path, code_of(mutation))
-            session.set_result(item.job_id, known[item.job_id])
-        result = known[item.job_id]
+def run(number: int, seed: int, again: bool) -> list[tuple[MutationSpec, bool]]:
+    """Whether each of the first `number` that can be imported was killed."""
+    items, results = known()
+    found = []
+    for item in drawn(items, seed):
+        (mutation,), result = item.mutations, results.get(item.job_id)
+        if result is None or (again and not result.is_killed):
+            result = tried(mutation.module_path, code_of(mutation))
+            with use_db(session_of(mutation.module_path)) as session:
+                session.set_result(item.job_id, result)
         if result.test_outcome != TestOutcome.INCOMPETENT:
             found.append((mutation, result.is_killed))
-            place = f"{mutation.module_path.relative_to(SOURCES)}:{mutation.start_pos[0]}"
-            print(
-                f"{len(found)} {result.test_outcome.value} {place} {change(mutation)}", flush=True
-            )
-        if len(found) == wanted:
+            place = f"{mutation.module_path}:{mutation.start_pos[0]}"
+            outcome = "killed" if result.is_killed else "survived"
+            print(f"{len(found)} {outcome} {place} {change(mutation)}", flush=True)
+        if len(found) == number:
             break
     return found
 
 
 def report(found: Sequence[tuple[MutationSpec, bool]]) -> bool:
-    """Prints the score of each room and the survivors; whether that is enough."""
-    reasons = tomllib.loads(HARMLESS.read_text()) if HARMLESS.exists() else {}
+    """Prints the survivors and the score of each room; whether that is enough."""
+    reasons = tomllib.loads(HARMLESS.read_text())
     unexplained = 0
-    for mutation, killed in found:
-        if not killed:
-            reason = reasons.get(module_name(mutation.module_path), {}).get(change(mutation))
-            unexplained += reason is None
-            print(f"\n{module_name(mutation.module_path)}\n  {change(mutation)}\n  {reason}")
+    for mutation in (mutation for mutation, killed in found if not killed):
+        module = module_name(mutation.module_path)
+        reason = reasons.get(module, {}).get(change(mutation))
+        unexplained += reason is None
+        print(f"\n{module}:{mutation.start_pos[0]} survived\n  {change(mutation)}\n  {reason}")
     print("\n| room | mutants | killed |\n|---|---|---|")
     rooms = [mutation.module_path.parent.name for mutation, _ in found]
     for room in sorted(set(rooms)):
@@ -188,21 +200,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--number", type=int, default=240, help="of mutants to try")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
-    parser.add_argument("--again", action="store_true", help="try survivors again: new tests came")
-    parser.add_argument("--session", type=Path, help="by default one for each state of the code")
+    parser.add_argument(
+        "--again", action="store_true", help="try the survivors again, as tests came"
+    )
     arguments = parser.parse_args()
-    code = sha256(b"".join(path.read_bytes() for path in MODULES)).hexdigest()
-    arguments.session = arguments.session or Path("runs", "mutants", f"{code[:12]}.sqlite")
-    arguments.session.parent.mkdir(parents=True, exist_ok=True)
     load_libraries()
-    with use_db(str(arguments.session)) as session:
-        if not session.num_work_items:
-            init(MODULES, session, {})
-        for path in {path.parent: path for path in MODULES}.values():
-            if tried(path, path.read_text()).is_killed:
-                sys.exit(f"the tests of {path.parent.name} fail without any change")
-        found = run(session, drawn(session, arguments.seed), arguments.number, arguments.again)
-    sys.exit(not report(found))
+    for path in {path.parent: path for path in MODULES}.values():
+        if tried(path, path.read_text()).is_killed:
+            sys.exit(f"the tests of {path.parent.name} fail without any change")
+    sys.exit(not report(run(arguments.number, arguments.seed, arguments.again)))
 
 
 if __name__ == "__main__":

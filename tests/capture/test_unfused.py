@@ -32,6 +32,12 @@ def test_the_modules_return_the_attention_that_is_recorded():
     ("options", "layer", "fault"),
     [
         ({}, "attn_drop", r"a square patch grid, not 25 tokens, grid \(4, 6\)"),
+        # As many tokens as a square of 4 x 4 and a class token.
+        (
+            {"img_size": (32, 24), "reg_tokens": 4},
+            "attn_drop",
+            r"a square patch grid, not 17 tokens, grid \(4, 3\)",
+        ),
         (SQUARE | {"reg_tokens": 1}, "attn_drop", r"one class token .*, not 18 tokens"),
         (
             SQUARE | {"class_token": False, "global_pool": "avg"},
@@ -45,5 +51,6 @@ def test_the_modules_return_the_attention_that_is_recorded():
 def test_what_the_published_code_cannot_lay_out_is_refused(options, layer, fault):
     network = small_vit(**options)
     height, width = network.patch_embed.img_size
+    images = IMAGES[:, :, :height, :width]
     with left_as_it_was(network), pytest.raises(UnsupportedNetworkError, match=fault):
-        record_unfused(network, IMAGES[:, :, :height, :width], layer)
+        record_unfused(network, images, layer)
