@@ -37,6 +37,12 @@ os.chdir(Path(__file__).parents[1])
 SOURCES, TESTS, SESSIONS = Path("src"), Path("tests"), Path("runs", "mutants")
 ROOMS = ("maths/[!_]*.py", "capture/[!_]*.py", "models/labels.py", "models/preprocess.py")
 MODULES = [path for room in ROOMS for path in sorted(SOURCES.glob(f"rollout/{room}"))]
+# Tests of another room, of what a module is for.
+ELSEWHERE = {
+    "rollout.capture.answer": "models/test_outputs.py",
+    "rollout.capture.patch_places": "models/test_patch_places.py",
+    "rollout.capture.token_norms": "models/test_audit.py",
+}
 HARMLESS = TESTS / "harmless_mutants.toml"
 ENOUGH = 0.9  # of the mutants are to be killed
 PYTEST = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=no"]
@@ -68,6 +74,7 @@ def tests_of(path: Path) -> list[str]:
     own, name = TESTS / path.parent.name, module_name(path)
     files = [file for file in TESTS.rglob("test_*.py") if file.parent.name != "project"]
     naming = {file for file in files if name in file.read_text()}
+    naming |= {TESTS / ELSEWHERE[name]} if name in ELSEWHERE else set()
     chosen = [file for file in files if file in naming or file.parent == own]
     order = {file: (file not in naming, file.parent != own, file.stat().st_size) for file in chosen}
     return [str(file) for file in sorted(chosen, key=order.__getitem__)]
@@ -201,7 +208,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=240, help="of mutants to try")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     parser.add_argument(
-        "--again", action="store_true", help="try the survivors again, as tests came"
+        "--again", action="store_true", help="try survivors again"
     )
     arguments = parser.parse_args()
     load_libraries()

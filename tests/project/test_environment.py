@@ -71,7 +71,7 @@ def test_installed_versions_are_the_pinned_ones():
             found[name] = Version(distribution.version).public
     apart = map(
         Requirement, PROJECT["optional-dependencies"]["mutants"]
-    )  # for `make mutants` alone
+    )
     wanted = set(REQUIREMENTS) - set(apart)
     assert {canonicalize_name(requirement.name) for requirement in wanted} <= set(found)
     assert found == {name: PINS[name] for name in found}
