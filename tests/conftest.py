@@ -19,6 +19,9 @@ from browser import (  # noqa: F401  fixtures and a hook for all tests
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every", action="store_true", help="run what only repeats, too")
+    parser.addoption(
+        "--fuzz-cases", type=int, metavar="N", help="hostile cases of each call in tests/fuzz"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,6 @@
-"""Errors of this package, beside those of Python."""
+"""Errors of this package, beside those of Python, and how they show what they were given."""
+
+from reprlib import Repr
 
 
 class UnsupportedNetworkError(ValueError):
@@ -23,3 +25,13 @@ class ImageNotTakenError(ValueError):
     def __init__(self, message: str, size: tuple[int, int] | None) -> None:
         super().__init__(message)
         self.size = size
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlong = 40
+
+
+def shown(value: object) -> str:
+    """Its `repr` for a message, shortened in the middle where it is long."""
+    return _SHORT.repr(value)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
+from rollout.errors import shown
+
 HeadFusion = Literal["mean", "max", "min"]
 HEAD_FUSIONS: tuple[HeadFusion, ...] = get_args(HeadFusion)
 Backward = Literal["plain", "libra"]
@@ -90,7 +92,7 @@ def titled(method: str, settings: Settings) -> str:
 
 def check_method(method: str) -> None:
     if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {shown(method)}")
 
 
 def check_query(method: str, query: object) -> None:
@@ -103,13 +105,15 @@ def check_query(method: str, query: object) -> None:
 
 def check_head_fusion(head_fusion: str) -> None:
     if not isinstance(head_fusion, str) or head_fusion not in HEAD_FUSIONS:
-        raise ValueError(f"head_fusion must be one of {sorted(HEAD_FUSIONS)}, got {head_fusion!r}")
+        raise ValueError(
+            f"head_fusion must be one of {sorted(HEAD_FUSIONS)}, got {shown(head_fusion)}"
+        )
 
 
 def check_discard_ratio(discard_ratio: float) -> None:
     number = isinstance(discard_ratio, Real) and not isinstance(discard_ratio, bool)
     if not number or not 0 <= discard_ratio < 1:
-        raise ValueError(f"discard_ratio must be a number in [0, 1), got {discard_ratio!r}")
+        raise ValueError(f"discard_ratio must be a number in [0, 1), got {shown(discard_ratio)}")
 
 
 def check_backward(backward: str, method: str | None = None) -> None:
@@ -133,7 +137,7 @@ def check_start_block(start_block: int, num_blocks: int) -> None:
     if not is_index(start_block) or not 0 <= start_block < num_blocks:
         raise ValueError(
             f"start_block must be in [0, {num_blocks - 1}] for {num_blocks} blocks, got "
-            f"{start_block!r}"
+            f"{shown(start_block)}"
         )
 
 

@@ -14,6 +14,7 @@ from scipy.ndimage import find_objects, label
 from torch import Tensor
 from torch.nn.functional import pad
 
+from rollout.maths.checks import check_number, check_size, check_tensor
 from rollout.maths.token_layout import Extent
 
 ROUNDING = 1e-9  # as a share of the largest value: a map without contrast has no mask
@@ -43,9 +44,11 @@ def outstanding(saliency_map: Tensor, threshold: float = 0.0) -> Tensor:
     Returns:
         (batch, rows, columns) of bool; nothing where all values are the same, or not finite.
     """
+    check_tensor("saliency_map", saliency_map, "batch, rows, columns")
+    check_number("threshold", threshold)
     values = saliency_map.double().flatten(1)
     spread = values.std(dim=1, correction=0, keepdim=True)
-    level = values.mean(dim=1, keepdim=True) + threshold * spread
+    level = values.mean(dim=1, keepdim=True) + float(threshold) * spread
     level = level + ROUNDING * values.abs().amax(dim=1, keepdim=True)
     return (values > level).view(saliency_map.shape)
 
@@ -56,6 +59,8 @@ def draw_mask(mask: Tensor, size: tuple[int, int], extent: Extent | None = None)
     Args:
         size, extent: as for `find_boxes`.
     """
+    check_tensor("mask", mask, "batch, rows, columns")
+    check_size("size", size)
     down, across = _edges((mask.shape[1], mask.shape[2]), size, extent)
     tall, wide = (torch.tensor(edges).diff() for edges in (down, across))
     drawn = mask.repeat_interleave(tall, dim=1).repeat_interleave(wide, dim=2)
@@ -79,6 +84,7 @@ def find_boxes(
     Returns:
         For each map its boxes, the one with the largest share of the mass first.
     """
+    check_size("size", size)
     masks = outstanding(saliency_map, threshold).numpy()
     edges = _edges((saliency_map.shape[1], saliency_map.shape[2]), size, extent)
     return [

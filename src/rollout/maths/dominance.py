@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from rollout.errors import shown
+from rollout.maths.checks import check_array
+
 Scale = Literal["auto", "max"]
 FAR = 4.0
 FEW = 0.01
@@ -52,8 +55,9 @@ def scale_top(saliency_map: np.ndarray, scale: Scale = "auto") -> float:
     Raises:
         ValueError: another scale.
     """
-    if scale not in ("auto", "max"):
-        raise ValueError(f'scale must be "auto" or "max", got {scale!r}')
+    check_array("saliency_map", saliency_map, "rows, columns")
+    if not isinstance(scale, str) or scale not in ("auto", "max"):
+        raise ValueError(f'scale must be "auto" or "max", got {shown(scale)}')
     if scale == "auto" and stands_out(saliency_map):
         rest = highest_of_rest(saliency_map)
         if rest > 0:  # beside zeros alone there is nothing to be seen
@@ -111,6 +115,7 @@ class Dominance:
 
 def find_dominance(saliency_map: np.ndarray) -> Dominance | None:
     """The patch that stands out in a map (rows, columns); None where none does."""
+    check_array("saliency_map", saliency_map, "rows, columns")
     if not stands_out(saliency_map):
         return None
     row, column = np.unravel_index(saliency_map.argmax(), saliency_map.shape)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rollout.maths.checks import check_index
 from rollout.maths.fusion import (
     check_readout,
     discard_lowest,
@@ -70,6 +71,8 @@ class Flow:
     def describe_cut(self, token: int, image: int = 0) -> str:
         """A token's bottleneck, such as "between: 80% in block 1, 20% in block 2"; block 1 is the
         network's first."""
+        check_index("token", token, self.values.shape[1])
+        check_index("image", image, len(self.values))
         severed = self.severed[image, token].tolist()
         places = [f"block {self.start_block + block}" for block in range(1, len(severed))] + [
             "the readout"

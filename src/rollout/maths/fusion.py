@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rollout.errors import shown
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.checks import check_real, check_tensor
 from rollout.settings import (
     HeadFusion,
     check_discard_ratio,
@@ -38,6 +40,8 @@ def full_precision(compute: Computation) -> Computation:
     return without_autocast  # type: ignore[return-value]
 
 
+BLOCK = "batch, heads, query, key"  # the axes of one block's attention
+
 # Within a group of heads, and from group to group; the mean is a sum until all heads are in.
 _REDUCE: dict[HeadFusion, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "mean": (torch.sum, torch.add),
@@ -56,6 +60,7 @@ def fuse_heads(attention: Tensor, head_fusion: HeadFusion = "mean") -> Tensor:
     Returns:
         (batch, query, key). Rows sum to 1 only for "mean".
     """
+    check_tensor("attention", attention, BLOCK)
     (fused,) = fuse_head_groups([attention], [head_fusion])
     return fused
 
@@ -97,6 +102,7 @@ def discard_lowest(fused: Tensor, discard_ratio: float) -> Tensor:
         int(discard_ratio * query * key) smallest entries of an image are 0; an entry equal to the
         smallest survivor survives, and so does entry (0, 0), the class token's look at itself.
     """
+    check_tensor("fused", fused, "batch, query, key")
     return next(discard_each(fused, [discard_ratio]))
 
 
@@ -129,6 +135,9 @@ def transition(fused: Tensor) -> Tensor:
         (fused + identity) with each row divided by its own sum, (batch, query, key); for rows that
         sum to 1 this is the 0.5 * attention + 0.5 * identity of Abnar & Zuidema.
     """
+    check_tensor("fused", fused, "batch, query, key")
+    if fused.shape[-2] != fused.shape[-1]:
+        raise ValueError(f"fused must have as many queries as keys, got {tuple(fused.shape)}")
     with_identity = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
     return with_identity / with_identity.sum(dim=-1, keepdim=True)
 
@@ -169,6 +178,10 @@ def _select(row: np.ndarray, indices: Sequence[int]) -> np.ndarray:
 
 def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequence[Tensor]:
     """The blocks from `start_block` to the last; a start that leaves none is an error."""
+    if isinstance(attentions, str | bytes) or not isinstance(attentions, Sequence):
+        raise TypeError(
+            f"attentions must be a list, one tensor ({BLOCK}) per block, got {shown(attentions)}"
+        )
     if len(attentions) == 0:
         raise ValueError(
             "attentions is empty; pass one (batch, heads, query, key) tensor per block"
@@ -182,20 +195,19 @@ def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequenc
 def check_attentions(attentions: Sequence[Tensor]) -> None:
     """Each block is a tensor (batch, heads, query, key) of one batch; no axis is empty."""
     for place, block in enumerate(attentions):
-        if not isinstance(block, Tensor):
-            raise TypeError(
-                f"attentions must be tensors (batch, heads, query, key); block {place} is "
-                f"{type(block).__name__}"
-            )
-        if block.dim() != 4 or 0 in block.shape or len(block) != len(attentions[0]):
+        check_tensor(f"attention of block {place}", block, BLOCK)
+        if len(block) != len(attentions[0]):
             raise ValueError(
-                "attentions must be (batch, heads, query, key) with one batch in all blocks and no "
-                f"empty axis, got shape {tuple(block.shape)} in block {place}"
+                f"attention must have one batch in all blocks, got {len(attentions[0])} images in "
+                f"block 0 and {len(block)} in block {place}"
             )
 
 
 def check_readout(readout: Tensor, batch: int, tokens: int) -> None:
     """A readout is a distribution over the tokens that come out of the last block."""
+    if not isinstance(readout, Tensor):
+        raise TypeError(f"readout must be a tensor ({tokens},), got {type(readout).__name__}")
+    check_real("readout", readout)
     if readout.dim() not in (1, 2) or readout.shape[-1] != tokens:
         raise ValueError(
             f"readout must have shape ({tokens},) or (batch, {tokens}), got {tuple(readout.shape)}"

@@ -13,9 +13,21 @@ from scipy.stats import bootstrap, rankdata
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from rollout.maths.checks import (
+    check_array,
+    check_number,
+    check_shapes,
+    check_size,
+    check_tensor,
+)
+
+MAPS = "batch, rows, columns"
+
 
 def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
+    check_tensor("mask", mask, "batch, height, width")
+    check_size("grid_size", grid_size, "(rows, columns)")
     return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
 
 
@@ -24,7 +36,8 @@ def peak_on_object(saliency_map: Tensor, coverage: Tensor, *, threshold: float =
 
     The pointing game (Zhang et al., 2018) on patches. Returns (batch,) of bool.
     """
-    _same_shape(saliency_map, coverage)
+    _check_maps(saliency_map=saliency_map, coverage=coverage)
+    check_number("threshold", threshold)
     peak = saliency_map.flatten(1).argmax(dim=1, keepdim=True)  # (batch, 1)
     return coverage.flatten(1).gather(1, peak).squeeze(1) > threshold
 
@@ -35,7 +48,8 @@ def average_precision(saliency_map: Tensor, coverage: Tensor, *, threshold: floa
     Patches covered by more than `threshold` are the positives. Equal values are ranked together, as
     in scikit-learn. Returns (batch,); NaN where the object covers no patch.
     """
-    _same_shape(saliency_map, coverage)
+    _check_maps(saliency_map=saliency_map, coverage=coverage)
+    check_number("threshold", threshold)
     return torch.stack(
         [
             ranking_precision(scores, relevant)
@@ -48,6 +62,10 @@ def average_precision(saliency_map: Tensor, coverage: Tensor, *, threshold: floa
 
 def ranking_precision(scores: Tensor, relevant: Tensor) -> Tensor:
     """Average precision of one ranking: mean over relevant items of the precision at their rank."""
+    check_tensor("scores", scores, "items")
+    check_tensor("relevant", relevant, "items")
+    check_shapes(scores=scores, relevant=relevant)
+    relevant = relevant.bool()
     at_least = scores[None, :] >= scores[relevant][:, None]  # (relevant items, items)
     return ((at_least & relevant).sum(dim=1) / at_least.sum(dim=1)).mean()
 
@@ -59,17 +77,19 @@ def mean_average_precision(scores: Tensor, present: Tensor) -> Tensor:
         scores: (images, classes).
         present: (images, classes) of bool; a class that no image holds does not count.
     """
-    return torch.stack(
-        [
-            ranking_precision(scores[:, index], present[:, index])
-            for index in present.any(dim=0).nonzero().flatten().tolist()
-        ]
-    ).mean()
+    check_tensor("scores", scores, "images, classes")
+    check_tensor("present", present, "images, classes")
+    check_shapes(scores=scores, present=present)
+    held = present.any(dim=0).nonzero().flatten().tolist()
+    if not held:
+        raise ValueError("present must hold a class that some image has")
+    precisions = [ranking_precision(scores[:, index], present[:, index]) for index in held]
+    return torch.stack(precisions).mean()
 
 
 def mass_on_object(saliency_map: Tensor, coverage: Tensor) -> Tensor:
     """Share of the map's mass that lies on the object, (batch,); a blind map has its area."""
-    _same_shape(saliency_map, coverage)
+    _check_maps(saliency_map=saliency_map, coverage=coverage)
     return (saliency_map * coverage).sum(dim=(1, 2)) / saliency_map.sum(dim=(1, 2))
 
 
@@ -78,8 +98,7 @@ def target_share(saliency_map: Tensor, target: Tensor, rival: Tensor) -> Tensor:
 
     0.5 means that the map does not tell them apart. Returns (batch,); NaN without mass on either.
     """
-    _same_shape(saliency_map, target)
-    _same_shape(saliency_map, rival)
+    _check_maps(saliency_map=saliency_map, target=target, rival=rival)
     on_target = (saliency_map * target).sum(dim=(1, 2))
     return on_target / (on_target + (saliency_map * rival).sum(dim=(1, 2)))
 
@@ -89,6 +108,7 @@ def relative_entropy(saliency_map: Tensor) -> Tensor:
 
     1 is a map without contrast, 0 a single patch; NaN for a map that is 0 everywhere.
     """
+    check_tensor("saliency_map", saliency_map, MAPS)
     shares = saliency_map.double().flatten(1)
     shares = shares / shares.sum(dim=1, keepdim=True)
     return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
@@ -99,7 +119,7 @@ def rank_correlation(saliency_map: Tensor, other: Tensor) -> Tensor:
 
     NaN where a map is the same everywhere.
     """
-    _same_shape(saliency_map, other)
+    _check_maps(saliency_map=saliency_map, other=other)
     ranks = [
         torch.from_numpy(rankdata(maps.flatten(1).double(), axis=1))
         for maps in (saliency_map, other)
@@ -113,7 +133,14 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, fl
 
     A percentile bootstrap over the cases (Efron & Tibshirani, 1993), 2000 times, always the same.
     """
-    values = np.asarray(values, dtype=float)
+    values = np.asarray(values)
+    check_array("values", values, "cases")
+    check_number("level", level)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}")
+    values = values.astype(float)
+    if not np.abs(values).max() < 1e150:
+        raise ValueError("values must be finite, and leave out cases where a measure is NaN")
     mean = float(values.mean())
     if len(values) < 2 or np.ptp(values) == 0:
         return mean, mean, mean
@@ -129,12 +156,10 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, fl
     return mean, float(low), float(high)
 
 
-def _same_shape(saliency_map: Tensor, coverage: Tensor) -> None:
-    if saliency_map.dim() != 3 or saliency_map.shape != coverage.shape:
-        raise ValueError(
-            "map and coverage must both be (batch, rows, columns), "
-            f"got {tuple(saliency_map.shape)} and {tuple(coverage.shape)}"
-        )
+def _check_maps(**maps: Tensor) -> None:
+    for name, values in maps.items():
+        check_tensor(name, values, MAPS)
+    check_shapes(**maps)
 
 
 MOST_CONTRAST = 100.0  # as an exponent
@@ -153,6 +178,10 @@ def match_entropy(saliency_map: Tensor, entropy: Tensor) -> Tensor:
     Returns:
         (batch, rows, columns), scaled to maximum 1.
     """
+    check_tensor("saliency_map", saliency_map, MAPS)
+    check_tensor("entropy", entropy, "batch")
+    if len(entropy) != len(saliency_map):
+        raise ValueError(f"entropy must be one for each map, got {len(entropy)}")
     scaled = saliency_map.double() / saliency_map.double().amax(dim=(1, 2), keepdim=True)
     high = torch.full_like(scaled[:, :1, :1], MOST_CONTRAST)
     low = 1 / high

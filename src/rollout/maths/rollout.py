@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rollout.errors import shown
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.checks import check_tensor
 from rollout.maths.fusion import (
+    BLOCK,
     check_readout,
     discard_each,
     full_precision,
@@ -113,11 +116,16 @@ def select_pairs(
     attentions: Sequence[Tensor], gradients: Sequence[Tensor], start_block: int = 0
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """`select_blocks` of both, of which each block's shapes must be the same."""
+    if isinstance(gradients, str | bytes) or not isinstance(gradients, Sequence):
+        raise TypeError(
+            f"gradients must be a list, one tensor for each attention, got {shown(gradients)}"
+        )
+    blocks = select_blocks(attentions, start_block)
     if len(attentions) != len(gradients):
         raise ValueError(f"got {len(attentions)} attentions but {len(gradients)} gradients")
-    blocks = select_blocks(attentions, start_block), gradients[start_block:]
-    _check_gradients(*blocks)
-    return blocks
+    of_blocks = gradients[start_block:]
+    _check_gradients(blocks, of_blocks)
+    return blocks, of_blocks
 
 
 def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
@@ -125,14 +133,14 @@ def _check_gradients(attentions: Sequence[Tensor], gradients: Sequence[Tensor]) 
     if isinstance(attentions, BlockSequence) and isinstance(gradients, BlockSequence):
         pairs = list(zip(attentions.shapes, gradients.shapes, strict=True))
     else:
-        pairs = [
-            (a.shape, torch.as_tensor(g).shape) for a, g in zip(attentions, gradients, strict=True)
-        ]
-    for place, (attention, gradient) in enumerate(pairs):
-        if attention != gradient:
+        for place, gradient in enumerate(gradients):
+            check_tensor(f"gradient of block {place}", gradient, BLOCK)
+        pairs = [(a.shape, g.shape) for a, g in zip(attentions, gradients, strict=True)]
+    for place, (attention, found) in enumerate(pairs):
+        if attention != found:
             raise ValueError(
                 f"gradients must have the shapes of the attentions; block {place} has "
-                f"{tuple(gradient)} for {tuple(attention)}"
+                f"{tuple(found)} for {tuple(attention)}"
             )
 
 

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from rollout.errors import shown
+from rollout.maths.checks import check_pair, check_size, check_tensor
 from rollout.settings import is_index
 
 Extent = tuple[float, float, float, float]  # top, left, bottom, right in pixels of the image
@@ -40,14 +42,16 @@ class TokenLayout:
     extent: Extent | None = None
 
     def __post_init__(self) -> None:
-        check_pair("grid_size", self.grid_size, "(rows, columns)")
-        if min(self.grid_size) < 1 or self.num_prefix_tokens < 0:
+        check_size("grid_size", self.grid_size, "(rows, columns)")
+        if not is_index(self.num_prefix_tokens) or self.num_prefix_tokens < 0:
             raise ValueError(
-                "a layout needs a grid of at least (1, 1) and no negative number of prefix tokens, "
-                f"got {self.grid_size} and {self.num_prefix_tokens}"
+                "num_prefix_tokens must be a whole number from 0 on, got "
+                f"{shown(self.num_prefix_tokens)}"
             )
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}; got {self.pooling!r}")
+        if not isinstance(self.pooling, str) or self.pooling not in POOLINGS:
+            raise ValueError(
+                f"pooling must be one of {', '.join(POOLINGS)}; got {shown(self.pooling)}"
+            )
         needed = {"token": 1, "token_avg": 1, "distilled": 2}.get(self.pooling, 0)
         if self.num_prefix_tokens < needed:
             raise ValueError(
@@ -106,16 +110,10 @@ class TokenLayout:
 
     def to_grid(self, relevance: Tensor) -> Tensor:
         """Drop the prefix and lay the patches out: (batch, tokens) -> (batch, rows, columns)."""
-        if relevance.dim() != 2 or relevance.shape[1] != self.num_tokens:
+        check_tensor("relevance", relevance, "batch, tokens")
+        if relevance.shape[1] != self.num_tokens:
             raise ValueError(
                 f"relevance must have shape (batch, {self.num_tokens}): {self.num_prefix_tokens} "
                 f"prefix tokens and a grid of {self.grid_size}; got {tuple(relevance.shape)}"
             )
         return relevance[:, self.num_prefix_tokens :].unflatten(1, self.grid_size)
-
-
-def check_pair(name: str, value: object, expected: str) -> None:
-    """Refuse what is not two whole numbers, such as (14,) or (1.5, 2)."""
-    pair = list(value) if isinstance(value, tuple | list) else []
-    if len(pair) != 2 or not all(is_index(one) for one in pair):
-        raise ValueError(f"{name} must be two whole numbers, {expected}; got {value!r}")

@@ -12,7 +12,7 @@ from torch import nn
 from rollout.capture.forward_pass import bare
 from rollout.errors import ImageNotTakenError, UnsupportedNetworkError
 from rollout.files import DATA
-from rollout.maths.token_layout import check_pair
+from rollout.maths.checks import check_pair
 from rollout.models import foundation
 from rollout.models import labels as label_tables
 from rollout.models.checkpoints import read_checkpoint
