@@ -32,7 +32,7 @@ def record_attention(
         gradients: keep what `AttentionRecord.gradients` needs; False is faster and leaner.
         backward: how gradients are taken: "plain" is the derivative, "libra" the rules of LibraGrad
             (`backward_rules`), by which input times gradient is conserved. Logits and attention are
-            the same to the bit.
+            the same to the bit. A score of your own is differentiated as it is written.
 
     Raises:
         UnsupportedNetworkError: no attention was seen, or none that can be rolled out.
