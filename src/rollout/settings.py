@@ -80,6 +80,9 @@ METHODS: Mapping[str, Method] = {
     "attention_gradcam": Method("attention Grad-CAM", "weighted attention of the last block", True),
     "agcam": Method("AGCAM", "gradient at the readout, gated by the scores", True),
     "legrad": Method("LeGrad", "mean positive gradient", True, traces=False),
+    "legrad_per_block": Method(
+        "LeGrad per block", "mean positive gradient of each block's own score", True, traces=False
+    ),
     "gradient_flow": Method("gradient flow", "maximum flow of evidence from the readout", True),
 }
 

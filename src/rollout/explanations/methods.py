@@ -34,7 +34,7 @@ from rollout.maths.walks import Walk, accumulate, add_rows, last_block, mean_col
 from rollout.settings import HeadFusion, Settings
 
 Attentions = Sequence[Tensor]
-Part = Literal["distributions", "attentions", "gradients", "scores"]
+Part = Literal["distributions", "attentions", "gradients", "own_gradients", "scores"]
 Progress = Callable[[float], object] | None  # is told the share that is done
 
 
@@ -157,6 +157,7 @@ CHAINED: Mapping[str, Chained] = {
     ),
     "agcam": Chained(Evidence(("scores", "gradients"), gated_gradient), add_rows),
     "legrad": Chained(Evidence(("gradients",), positive_gradient), mean_columns),
+    "legrad_per_block": Chained(Evidence(("own_gradients",), positive_gradient), mean_columns),
 }
 WHOLE: Mapping[str, Whole] = {"attention_flow": _attention_flow, "gradient_flow": _gradient_flow}
 LEGACY: Mapping[str, Whole] = {

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
+from rollout.capture.own_scores import own_score_gradients
+from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.token_layout import TokenLayout
@@ -52,7 +54,7 @@ class Recording:
     score: Score | None = None
     recorded: Backward = "plain"
     _others: dict[Backward, AttentionRecord] = field(default_factory=dict, repr=False)
-    _gradients: dict[tuple[Backward, tuple[Chosen, ...] | None], Gradients] = field(
+    _gradients: dict[tuple[str, Backward, tuple[Chosen, ...] | None], Gradients] = field(
         default_factory=dict, repr=False
     )
 
@@ -77,18 +79,23 @@ class Recording:
         Args:
             backward: as in `Settings`.
         """
+        indices = self._followed(target)
+        key = ("answer", backward, None if indices is None else chosen_classes(indices))
+        if key not in self._gradients:
+            self._gradients[key] = self._record_for(backward).backward(
+                indices, score=self.score, retain_graph=self.keep_graph
+            )
+        return self._gradients[key]
+
+    def _followed(self, target: Target) -> Tensor | None:
+        """`target_indices`; None where a score is followed."""
         indices = self.target_indices(target)
         if indices is None and self.score is None:
             raise ValueError(
                 f"{self.model.name} has no classifier, so there is no class to follow; give score="
                 ", a function of what the network returns, or use a method without gradients"
             )
-        key = (backward, None if indices is None else chosen_classes(indices))
-        if key not in self._gradients:
-            self._gradients[key] = self._record_for(backward).backward(
-                indices, score=self.score, retain_graph=self.keep_graph
-            )
-        return self._gradients[key]
+        return indices
 
     def _record_for(self, backward: Backward) -> AttentionRecord:
         """Its logits and attentions are the same for all; its gradients are not."""
@@ -147,7 +154,24 @@ class Recording:
     def _blocks(self, part: Part, target: Target, backward: Backward) -> BlockSequence:
         if part == "gradients":
             return self.backward(target, backward).blocks
+        if part == "own_gradients":
+            return self._own_gradients(target, backward).blocks
         return getattr(self.record, part)
+
+    def _own_gradients(self, target: Target, backward: Backward) -> Gradients:
+        """Of each block's own score: another pass, see `own_score_gradients`."""
+        if self.layout.pooling in ("map", "class_attention"):
+            raise UnsupportedNetworkError(
+                f"{self.model.name} pools its tokens by attention, so a block's own score is not "
+                "that of their mean, which legrad_per_block takes; use legrad"
+            )
+        indices = self._followed(target)
+        key = ("own", backward, None if indices is None else chosen_classes(indices))
+        if key not in self._gradients:
+            self._gradients[key] = own_score_gradients(
+                self.model.network, self.images, self.record, indices, self.score, backward
+            )
+        return self._gradients[key]
 
     def relevance(
         self,
