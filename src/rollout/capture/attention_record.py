@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rollout.capture.answer import Answer
 from rollout.capture.attention_call import AttentionCall
-from rollout.capture.blocks import Block, distribution
+from rollout.capture.blocks import Block, DifferentialAttention, distribution
 from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.token_layout import Extent
@@ -82,11 +82,19 @@ class AttentionRecord:
         return _sequence(self.blocks, [partial(distribution, block) for block in self.blocks])
 
     @property
+    def has_scores(self) -> bool:
+        """Whether queries and keys were recorded; not where attention is written out, or heads are
+        mixed or subtracted."""
+        subtracted = any(isinstance(block, DifferentialAttention) for block in self.blocks)
+        calls = [call for block in self.blocks for call in block.calls]
+        return not subtracted and all(call.query is not None for call in calls)
+
+    @property
     def scores(self) -> BlockSequence:
         """What each block's softmax is taken of, computed anew at each look.
 
-        Where attention is written out, or heads are mixed or subtracted, a look at a block is an
-        UnsupportedNetworkError.
+        Raises:
+            UnsupportedNetworkError: when looked at, if not `has_scores`.
         """
         return _sequence(self.blocks, [block.scores for block in self.blocks])
 

@@ -37,19 +37,27 @@ def own_score_gradients(
     Raises:
         UnsupportedNetworkError: a block's tokens cannot be had, or not be read by themselves.
     """
+    own = own_record(network, images, record)
+    if target is not None:
+        target = target.repeat(len(record.blocks), *[1] * (target.dim() - 1))
+    return own.backward(target, score=score, retain_graph=False)
+
+
+def own_record(network: nn.Module, images: Tensor, record: AttentionRecord) -> AttentionRecord:
+    """The pass itself; its logits have a row for each image after the first block, and so on."""
     network = bare(network)
-    blocks = _block_modules(network, record)
+    names = _block_modules(network, record)
     shape = len(images), record.num_tokens
-    with _each_by_itself([network.get_submodule(name) for name in blocks], shape):
+    with _each_by_itself([network.get_submodule(name) for name in names], shape):
         try:
             own = record_attention(network, images)
-        except RuntimeError as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:
             raise UnsupportedNetworkError(_refused(network, f"({error})")) from error
-    if len(own.logits) != len(blocks) * len(images):
+    if len(own.logits) != len(names) * len(images):
         raise UnsupportedNetworkError(_refused(network, "and reads the blocks in another way"))
-    if target is not None:
-        target = target.repeat(len(blocks), *[1] * (target.dim() - 1))
-    return own.backward(target, score=score, retain_graph=False)
+    return own
 
 
 @contextmanager

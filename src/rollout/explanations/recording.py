@@ -8,12 +8,11 @@ from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
 from rollout.capture.own_scores import own_score_gradients
-from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.model import ImageSource, Model, Target
-from rollout.models.readout import read_readout
+from rollout.models.readout import check_own_scores, read_readout
 from rollout.settings import (
     DEFAULTS,
     METHODS,
@@ -160,11 +159,7 @@ class Recording:
 
     def _own_gradients(self, target: Target, backward: Backward) -> Gradients:
         """Of each block's own score: another pass, see `own_score_gradients`."""
-        if self.layout.pooling in ("map", "class_attention"):
-            raise UnsupportedNetworkError(
-                f"{self.model.name} pools its tokens by attention, so a block's own score is not "
-                "that of their mean, which legrad_per_block takes; use legrad"
-            )
+        check_own_scores(self.model.name, self.layout)
         indices = self._followed(target)
         key = ("own", backward, None if indices is None else chosen_classes(indices))
         if key not in self._gradients:

@@ -10,9 +10,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.attention_record import AttentionRecord
+from rollout.capture.own_scores import own_record
+from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import GROUP_ENTRIES
+from rollout.maths.token_layout import TokenLayout
 from rollout.models.audit import Audit, audit
 from rollout.models.model import ImageSource, Model
+from rollout.models.readout import check_own_scores
 from rollout.settings import METHODS
 
 POOLING_WORDS = {
@@ -85,7 +89,7 @@ class ModelCard:
 def describe(model: Model, image: ImageSource | None = None) -> ModelCard:
     """Grid, prefix tokens, pooling, blocks, heads, memory, and which methods are possible.
 
-    Runs one black image through the network.
+    Runs one black image through the network, once more to see whether it can end after any block.
 
     Args:
         image: as for `explain`; with it the card says what `audit` finds in it. A black image would
@@ -110,7 +114,7 @@ def describe(model: Model, image: ImageSource | None = None) -> ModelCard:
         num_heads=first.shape[1],
         num_classes=model.num_classes,
         memory=saved.bytes(_never_built(record)) + 3 * group + 8 * record.num_tokens**2,
-        methods=_methods(model, layout.fits_legacy),
+        methods=_methods(model, record, layout, black),
         audit=found,
     )
 
@@ -133,12 +137,27 @@ def _audited(audit: Audit) -> dict[str, str]:
     return rows
 
 
-def _methods(model: Model, legacy: bool) -> dict[str, str]:
+def _methods(
+    model: Model, record: AttentionRecord, layout: TokenLayout, images: Tensor
+) -> dict[str, str]:
     """Each method, and why it is not possible."""
     needs_score = "" if model.num_classes else "there is no classifier; give a score="
     reasons = {name: needs_score if one.gradients else "" for name, one in METHODS.items()}
-    reasons["legacy=True"] = "" if legacy else "needs one class token and a square patch grid"
-    return reasons
+    if not record.has_scores:
+        reasons["agcam"] = "needs fused attention, which leaves its scores to be seen"
+    reasons["legrad_per_block"] = _own_scores(model, record, layout, images) or needs_score
+    legacy = "" if layout.fits_legacy else "needs one class token and a square patch grid"
+    return {**reasons, "legacy=True": legacy}
+
+
+def _own_scores(model: Model, record: AttentionRecord, layout: TokenLayout, images: Tensor) -> str:
+    """Why a block's own tokens cannot be classified; "" where they can: it is tried."""
+    try:
+        check_own_scores(model.name, layout)
+        own_record(model.network, images, record)
+    except UnsupportedNetworkError:
+        return "a block's own tokens cannot be classified; use legrad"
+    return ""
 
 
 class _SavedBytes(saved_tensors_hooks):

@@ -128,6 +128,15 @@ def read_readout(
     return layout.readout
 
 
+def check_own_scores(name: str, layout: TokenLayout) -> None:
+    """Refuse a block's own score where the tokens' mean is not what the classifier could read."""
+    if layout.pooling in ("map", "class_attention"):
+        raise UnsupportedNetworkError(
+            f"{name} pools its tokens by attention, so that a block's own score is not that of "
+            "their mean, which legrad_per_block takes; use legrad, which follows the final score"
+        )
+
+
 def _declared_prefix(network: nn.Module) -> int | None:
     declared = getattr(network, "num_prefix_tokens", None)
     return declared if isinstance(declared, int) else None
