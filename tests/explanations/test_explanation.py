@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import BAD_SETTINGS, left_as_it_was, small_vit
+from networks import made, photos_for
 from PIL import Image
 from torch.testing import assert_close
 from torchvision import transforms
@@ -12,8 +13,10 @@ from rollout import explain, load_model, wrap_model
 from rollout.capture.forward_pass import record_attention
 from rollout.demo.samples import load_coverage, sample_path
 from rollout.demo.scenes import SceneDataset
+from rollout.errors import UnsupportedNetworkError
 from rollout.explanations.explanation import as_percent
 from rollout.explanations.recording import record_model
+from rollout.maths.relevance import agcam
 from rollout.maths.rollout import attention_rollout, gradient_rollout
 from rollout.plots.figure import jet_overlay
 from rollout.plots.maps import plot_maps, plot_scenes
@@ -186,6 +189,58 @@ def test_an_overlay_is_aligned_with_the_image_and_jet_keeps_bytes():
 def test_settings_that_make_no_sense_are_named(model, method, settings, message):
     with left_as_it_was(model.network), pytest.raises(ValueError, match=message):
         explain(model, IMAGES, **{"method": method, **settings})
+
+
+@pytest.mark.parametrize("method", ["legrad", "legrad_per_block"])
+def test_a_patch_is_not_traced_by_what_takes_all_queries(model, method):
+    with left_as_it_was(model.network), pytest.raises(ValueError, match="mean over all queries"):
+        explain(model, IMAGES, method=method, query=(1, 2))
+
+
+def test_no_other_setting_is_ignored(model):
+    """But the first block, of those that show the last one."""
+    choices = [{"head_fusion": "max"}, {"discard_ratio": 0.98}, {"end_block": 2}, {"head": 1}]
+    choices += [{"start_block": 1}, {"query": (1, 2)}]
+    for name, method in METHODS.items():
+        plain = explain(model, IMAGES, method=name, target=3).map
+        for knobs in choices:
+            of_last_block = name in ("raw_attention", "attention_gradcam")
+            skipped = "query" in knobs and not method.traces
+            if skipped or (of_last_block and "start_block" in knobs):
+                continue
+            other = explain(model, IMAGES, method=name, target=3, **knobs).map
+            assert not torch.allclose(other, plain), (name, knobs)
+
+
+def test_agcam_needs_the_scores_and_is_the_same_wherever_they_are_seen(model):
+    eager, fused = (made("ViT", kind) for kind in ("eager", "sdpa"))
+    images = photos_for("ViT")
+    with pytest.raises(UnsupportedNetworkError, match="attn_implementation='sdpa'"):
+        explain(wrap_model(eager), images, method="agcam")
+    found = explain(wrap_model(fused), images, method="agcam", target=2).map
+    record = record_attention(eager, images)
+    gradients, readout = record.gradients(2), torch.eye(25)[0]
+    # Scores are the logarithm of attention but for a constant in each row, which q k tells.
+    layers = [layer.attention for layer in fused.vit.layers]
+    scores = scores_of(fused, layers, images)
+    assert_close([one.softmax(-1) for one in scores], list(record.attentions))
+    expected = agcam(scores, gradients, readout=readout)[:, 1:].reshape(2, 4, 6)
+    assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def scores_of(network, layers, images):
+    """q k^T / sqrt(head_dim) of Hugging Face's layers, by hand."""
+    kept = []
+    hooks = [
+        getattr(layer, name).register_forward_hook(lambda *call: kept.append(call[-1]))
+        for layer in layers
+        for name in ("q_proj", "k_proj")
+    ]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    heads = [one.detach().unflatten(-1, (3, 8)).transpose(1, 2) for one in kept]
+    return [query @ key.mT / 8**0.5 for query, key in zip(heads[::2], heads[1::2], strict=True)]
 
 
 def test_an_output_that_is_not_finite_is_refused(model):

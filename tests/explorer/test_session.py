@@ -11,6 +11,7 @@ from helpers import small_vit, vit_with_a_sink
 from rollout import explain, wrap_model
 from rollout.demo.samples import load_coverage, load_masks, sample_path
 from rollout.explanations.kept_maps import MOST_TARGETS, Kept
+from rollout.explanations.methods import CHAINED
 from rollout.explanations.recording import record_model
 from rollout.explorer.figure import plot_frame
 from rollout.explorer.frame import grid_frame, main_frame
@@ -18,10 +19,10 @@ from rollout.explorer.messages import described
 from rollout.explorer.sources import open_session
 from rollout.explorer.view import View
 from rollout.maths.metrics import mass_on_object
-from rollout.settings import Settings
+from rollout.settings import METHODS, Settings
 
 
-@pytest.mark.parametrize("method", ["raw_attention", "attention_rollout", "gradient_rollout"])
+@pytest.mark.parametrize("method", CHAINED)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -35,6 +36,8 @@ from rollout.settings import Settings
     ids=str,
 )
 def test_a_session_has_the_maps_of_explain(small, method, settings):
+    if not METHODS[method].traces:
+        settings = replace(settings, query=None)
     session = open_session(small, WIDE)
     for ratio in (
         settings.discard_ratio,
@@ -64,6 +67,21 @@ def test_a_session_refuses_what_explain_refuses(small):
         session.relevance("raw_attention", 0, Settings(head=3))
     with pytest.raises(ValueError, match="square patch grid"):
         session.relevance("attention_rollout", 0, Settings(legacy=True))
+    with pytest.raises(ValueError, match="legrad is the mean over all queries"):
+        session.relevance("legrad", 0, Settings(query=(0, 1)))
+
+
+@pytest.mark.parametrize("method", CHAINED)
+def test_all_patches_are_traced_at_once_as_one_by_one(small, method):
+    session, settings = open_session(small, WIDE), Settings("max", 0.4, start_block=1)
+    traces = session.traces(method, 4, settings)
+    if not METHODS[method].traces:
+        assert traces is None
+        return
+    for patch in [(0, 0), (2, 5)]:
+        one = session.relevance(method, 4, replace(settings, query=patch))
+        found = traces[patch[0] * 6 + patch[1]].reshape(4, 6)
+        np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-9)
 
 
 def test_the_legacy_arithmetic_is_that_of_explain(demo):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from rollout.maths.flow import CUTS, Flow, attention_flow
+from rollout.maths.flow import CUTS, Flow, attention_flow, gradient_flow
 from rollout.maths.fusion import discard_lowest, fuse_heads, transition
 from rollout.maths.maxflow import TOLERANCE, LayeredNetwork
-from rollout.maths.rollout import attention_rollout
+from rollout.maths.rollout import attention_rollout, gradient_rollout
 
 KINDS = ("peaked", "uniform", "sparse", "identity")
 
@@ -175,6 +175,86 @@ def test_rollout_is_below_flow_and_flow_below_the_trivial_cuts(
     assert (attention_rollout(attentions, readout=readout) <= flow.values + TOLERANCE).all()
     assert (flow.values <= transitions[:, 0].sum(dim=-2).clamp(max=1) + TOLERANCE).all()
     assert_cut_proves_values(flow, transitions, readout)
+
+
+# Flow of evidence
+
+
+def random_gradients(attentions, strength=1.0):
+    generator = torch.Generator().manual_seed(5)
+    return [
+        strength * torch.randn(block.shape, generator=generator, dtype=block.dtype)
+        for block in attentions
+    ]
+
+
+def evidence_of(attentions, gradients, head_fusion, discard_ratio):
+    products = [block * gradient for block, gradient in zip(attentions, gradients, strict=True)]
+    fused = [fuse_heads(product, head_fusion).clamp(min=0) for product in products]
+    return torch.stack([transition(discard_lowest(one, discard_ratio)) for one in fused], dim=1)
+
+
+@pytest.mark.parametrize("head_fusion", ["mean", "max"])
+@pytest.mark.parametrize("discard_ratio", [0.0, 0.6])
+@pytest.mark.parametrize(("blocks", "tokens"), [(1, 5), (2, 4), (3, 6)])
+def test_gradient_flow_equals_networkx(blocks, tokens, head_fusion, discard_ratio):
+    attentions = random_attention("peaked", blocks, tokens)
+    gradients, readout = random_gradients(attentions), random_readout(tokens)
+    knobs = {"head_fusion": head_fusion, "discard_ratio": discard_ratio}
+    flow = gradient_flow(attentions, gradients, readout=readout, **knobs)
+    transitions = evidence_of(attentions, gradients, head_fusion, discard_ratio)
+    slow = torch.stack([flow_by_networkx(image, readout) for image in transitions])
+    torch.testing.assert_close(flow.values, slow, rtol=0, atol=1e-6)
+    assert_cut_proves_values(flow, transitions, readout)
+    rollout = gradient_rollout(attentions, gradients, readout=readout, **knobs)
+    assert (rollout <= flow.values + TOLERANCE).all()
+
+
+@pytest.mark.parametrize("strength", [1e-2, 1e-4])
+def test_little_evidence_is_told_apart(strength):
+    """Where it is far below the residual, evidence from a token does not thin out on its way."""
+    attentions = random_attention("peaked", 3, 7)
+    gradients = random_gradients(attentions, strength)
+    values = gradient_flow(attentions, gradients).values
+    slow = torch.stack(
+        [
+            flow_by_networkx(image, class_token(7))
+            for image in evidence_of(attentions, gradients, "mean", 0.0)
+        ]
+    )
+    torch.testing.assert_close(values, slow, rtol=0, atol=TOLERANCE)
+    patches = values[:, 1:]
+    assert (patches.amax(dim=1) > patches.amin(dim=1) + 2 * TOLERANCE).all()
+
+
+def test_gradient_flow_leaves_blocks_out_and_has_one_value_per_image():
+    attentions = random_attention("peaked", 4, 5)
+    gradients = random_gradients(attentions)
+    together = gradient_flow(attentions, gradients, start_block=2)
+    torch.testing.assert_close(together.values, gradient_flow(attentions[2:], gradients[2:]).values)
+    for image in range(2):
+        one = [[block[[image]] for block in part] for part in (attentions, gradients)]
+        alone = gradient_flow(*one, start_block=2)
+        torch.testing.assert_close(alone.values, together.values[[image]], rtol=0, atol=1e-6)
+
+
+def test_gradient_flow_where_nothing_speaks_for_the_score():
+    attentions = random_attention("peaked", 3, 5)
+    against = [-gradient.abs() for gradient in random_gradients(attentions)]
+    flow = gradient_flow(attentions, against)
+    assert torch.equal(flow.values, class_token(5).expand(2, 5))
+
+
+def test_gradient_flow_refuses_what_is_not_alike():
+    attentions = random_attention("peaked", 2, 5)
+    with pytest.raises(ValueError, match="got 2 attentions but 1 gradients"):
+        gradient_flow(attentions, random_gradients(attentions)[:1])
+    with pytest.raises(ValueError, match=r"block 1 has \(2, 3, 5, 4\)"):
+        short = [random_gradients(attentions)[0], torch.zeros(2, 3, 5, 4)]
+        gradient_flow(attentions, short)
+    other = random_attention("peaked", 1, 6)
+    with pytest.raises(ValueError, match="blocks differ in size"):
+        gradient_flow(attentions + other, random_gradients(attentions + other))
 
 
 def test_permuting_patches_permutes_the_map():

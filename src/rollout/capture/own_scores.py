@@ -77,7 +77,7 @@ def _each_by_itself(blocks: Sequence[nn.Module], shape: tuple[int, int]) -> Iter
         means.append(tokens.mean(dim=1, keepdim=True))
         after = tokens.detach()
         if block is blocks[-1]:
-            after = torch.cat(means).expand(-1, shape[1], -1)
+            after = torch.cat(means).repeat(1, shape[1], 1)
         return (after, *output[1:]) if isinstance(output, tuple) else after
 
     with ExitStack() as stack:

@@ -290,7 +290,8 @@ def explain(
         target: class index or label; a set of them, or a pattern of labels such as "*cat*", for the
             sum of their logits; a list has one of these per image; None takes the predicted class.
         score: what to follow instead of a class: a function of what the network returned, ->
-            (batch,), such as the similarity of an image's features to those of a text.
+            (batch,), such as the similarity of an image's features to those of a text. For
+            legrad_per_block it is called with the rows of all blocks, (blocks * batch,).
         head_fusion: "mean", "max" or "min" over the heads.
         discard_ratio: share of each block's lowest fused attention to leave out, in [0, 1).
         start_block, end_block: the blocks that count, as in a slice; None is the network's end.
