@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
 from rollout.capture.forward_pass import bare, record_attention
 from rollout.errors import UnsupportedNetworkError
+from rollout.settings import Backward
 
 
 def own_score_gradients(
@@ -25,6 +26,7 @@ def own_score_gradients(
     record: AttentionRecord,
     target: Tensor | None,
     score: Score | None = None,
+    backward: Backward = "plain",
 ) -> Gradients:
     """d(score of a block's own tokens) / d(attention of that block), of each block.
 
@@ -33,24 +35,27 @@ def own_score_gradients(
         target: as for `AttentionRecord.backward`, of each image: (batch,) or bool (batch, classes).
         score: instead of a target; a function of what the network returned, with a row for each
             image after the first block, then after the second, and so on: -> (blocks * batch,).
+        backward: as for `record_attention`.
 
     Raises:
         UnsupportedNetworkError: a block's tokens cannot be had, or not be read by themselves.
     """
-    own = own_record(network, images, record)
+    own = own_record(network, images, record, backward)
     if target is not None:
         target = target.repeat(len(record.blocks), *[1] * (target.dim() - 1))
     return own.backward(target, score=score, retain_graph=False)
 
 
-def own_record(network: nn.Module, images: Tensor, record: AttentionRecord) -> AttentionRecord:
+def own_record(
+    network: nn.Module, images: Tensor, record: AttentionRecord, backward: Backward = "plain"
+) -> AttentionRecord:
     """The pass itself; its logits have a row for each image after the first block, and so on."""
     network = bare(network)
     names = _block_modules(network, record)
     shape = len(images), record.num_tokens
     with _each_by_itself([network.get_submodule(name) for name in names], shape):
         try:
-            own = record_attention(network, images)
+            own = record_attention(network, images, backward=backward)
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
