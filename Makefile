@@ -31,7 +31,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo figures test mutants lab bench census manifest lint format FORCE
+.PHONY: help demo figures test lab bench compare census manifest lint format mutants FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -66,6 +66,9 @@ lab: $(STAMP)  ## Open JupyterLab on the first notebook; ARGS="--no-browser" goe
 
 bench: $(STAMP)  ## Measure speed and memory; VIT_EXPLAIN=path/to/vit-explain compares with it
 	@$(PY) benchmarks/bench.py $(ARGS)
+
+compare: $(STAMP)  ## Compare all methods on both models; writes benchmarks/RESULTS_METHODS.md
+	@$(PY) benchmarks/compare.py --save $(ARGS)
 
 census: $(STAMP)  ## Examine all of timm's architectures anew; writes data/models/census.csv
 	@$(PY) -m rollout.models.census

@@ -78,7 +78,7 @@ class Folder:
         if before is None:
             self._write(SETTINGS, json.dumps(now, indent=1).encode() + b"\n")
             return False
-        differ = list(_differences(_CAME_LATER | before, now))
+        differ = list(_differences(_CAME_LATER | before, _CAME_LATER | now))
         if differ:
             raise ValueError(
                 f"{self.url} was begun with other settings: {'; '.join(differ)}; give another --out"

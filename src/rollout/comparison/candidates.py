@@ -15,6 +15,8 @@ RANDOM, CENTRE, EDGES = "control: random", "control: centre", "control: edges"
 ORACLE, RIVAL, ABSENT = "control: mask", "control: rival", "control: absent class"
 CONTROLS = (RANDOM, CENTRE, EDGES, ORACLE, RIVAL, ABSENT)
 BASELINE = ("gradient_rollout", DEFAULTS)
+LIBRA = Settings(backward="libra")
+WITH_LIBRA = ("gradient_rollout", "generic_relevance", "legrad")  # whose map it makes anew, too
 
 _WORDS = {
     "head_fusion": "{}",
@@ -118,20 +120,11 @@ def default_candidates(model: Model) -> list[Candidate]:
         for settings in several.get(method, [DEFAULTS])
         if settings.start_block < num_blocks
     ]
-    return plain + [one for one in _other_backward(plain)]
-
-
-# Methods whose map is made anew with the other backward pass.
-_WITH_LIBRA = ("gradient_rollout", "generic_relevance", "legrad")
-
-
-def _other_backward(plain: Sequence[Candidate]) -> Iterator[Candidate]:
-    if not any(field.name == "backward" for field in fields(Settings)):
-        return
-    for one in plain:
-        if one.method in _WITH_LIBRA and one.settings == DEFAULTS:
-            libra: dict[str, str] = {"backward": "libra"}
-            yield replace(one, settings=replace(DEFAULTS, **libra))  # type: ignore[arg-type]
+    return plain + [
+        replace(one, settings=LIBRA)
+        for one in plain
+        if one.method in WITH_LIBRA and one.settings == DEFAULTS
+    ]
 
 
 def relevance(recording: Recording, candidate: Candidate, targets: Tensor | None) -> Tensor:

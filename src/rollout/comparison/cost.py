@@ -31,7 +31,13 @@ def costs(
     target = torch.zeros(len(images), dtype=torch.long)
 
     def make(one: Candidate) -> None:
-        recording = record_prepared(model, images, gradients=one.gradients, keep_graph=False)
+        recording = record_prepared(
+            model,
+            images,
+            gradients=one.gradients,
+            keep_graph=False,
+            backward=one.settings.backward,
+        )
         relevance(recording, one, target if one.gradients else None)
 
     ratios: list[list[float]] = [[] for _ in candidates]
