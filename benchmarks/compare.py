@@ -18,9 +18,9 @@ from table import machine, markdown
 
 from rollout import compare, load_model
 from rollout.comparison.candidates import find_candidates
-from rollout.comparison.cases import CROWD, Scenes
 from rollout.comparison.cost import costs
 from rollout.comparison.plan import MOST
+from rollout.comparison.sources import CROWD, Scenes
 from rollout.comparison.tables import MEASURES, differences, name_of, summary
 from rollout.demo.quality import UNSEEN_SEED
 from rollout.files import whole_file
@@ -50,7 +50,10 @@ all maps of the column. Arrows say which way is better."""
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
-def tables_of(name: str, scenes: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def tables_of(name: str, scenes: int) -> Tables:
     """Means, differences to gradient rollout, and costs of one model."""
     out = PARTS / name
     table = compare(name, scenes, out=out, workers=None)
@@ -70,7 +73,7 @@ def cost_table(name: str, path: Path) -> pd.DataFrame:
 
 
 def grid(
-    summarised: pd.DataFrame, different: pd.DataFrame, measures: Sequence[str], names: bool = True
+    summarised: pd.DataFrame, different: pd.DataFrame, measures: Sequence[str]
 ) -> list[list[str]]:
     """A row of cells for each map: its mean with the interval, bold where it differs."""
     significant = set(
@@ -89,7 +92,7 @@ def grid(
         bold = [(*one, measure) in significant for measure in measures]
         cells = [f"**{cell}**" if yes else cell for cell, yes in zip(cells, bold, strict=True)]
         if any(cell != "-" for cell in cells):
-            rows.append([name_of(*one), *cells] if names else cells)
+            rows.append([name_of(*one), *cells])
     return rows
 
 
@@ -115,7 +118,7 @@ def section(
     return "\n\n".join(parts)
 
 
-def readme_table(found: dict[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]) -> str:
+def readme_table(found: dict[str, Tables]) -> str:
     """The rows of both models side by side."""
     cells = {name: grid(*tables[:2], SHOWN) for name, tables in found.items()}
     by_name = {name: {row[0]: row[1:] for row in rows} for name, rows in cells.items()}
@@ -153,7 +156,7 @@ def main() -> None:
     limits = {name: min(most or arguments.scenes, arguments.scenes) for name, most in MOST.items()}
     low, high = CROWD
     how = HOW.format(scenes=arguments.scenes, seed=UNSEEN_SEED, low=low, high=high, **limits)
-    sections = [section(name, *tables) for name, tables in found.items()]
+    sections = [section(name, tables) for name, tables in found.items()]
     text = "\n\n".join(["# Which map to believe?", machine(), how, *sections]) + "\n"
     print(text)
     print(f"{minutes:.1f} minutes")

@@ -13,7 +13,7 @@ from PIL import Image
 from rollout import compare, explain, wrap_model
 from rollout.comparison import compare as compared
 from rollout.comparison.candidates import CONTROLS, Candidate, default_candidates, find_candidates
-from rollout.comparison.compare import read_comparison
+from rollout.comparison.parts import read_comparison
 from rollout.comparison.plan import FAMILIES
 from rollout.comparison.tables import MEASURES
 from rollout.demo.scenes import SceneDataset

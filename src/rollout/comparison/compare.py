@@ -7,8 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from rollout.collection.cluster import open_engine
@@ -18,7 +16,7 @@ from rollout.collection.inputs import Inputs
 from rollout.collection.run import Run
 from rollout.collection.task import describe_model, hash_weights, versions
 from rollout.comparison.candidates import find_candidates
-from rollout.comparison.cases import OwnImages, Scenes, Source, check_scene_classes
+from rollout.comparison.parts import as_part, count_rows, read_comparison
 from rollout.comparison.plan import (
     FAMILIES,
     MOST,
@@ -33,7 +31,7 @@ from rollout.comparison.plan import (
 )
 from rollout.comparison.randomisation import measure_randomisation
 from rollout.comparison.removal import drops_patches, measure_pixels, measure_tokens
-from rollout.comparison.rows import COLUMNS
+from rollout.comparison.sources import OwnImages, Scenes, Source, check_scene_classes
 from rollout.comparison.what_if import measure_what_if
 from rollout.comparison.where import measure_where
 from rollout.demo.quality import UNSEEN_SEED
@@ -152,7 +150,7 @@ def _folder(out: str | Path | None) -> Iterator[Folder]:
 
 
 def _fill(run: Run, plan: Plan, workers: int | None, progress: bool) -> None:
-    there = run.folder.parts(_count_rows)
+    there = run.folder.parts(count_rows)
     jobs = list(plan.jobs())
     missing = [job for job in jobs if job.number not in there]
     total, to_do = (sum(len(job.images) for job in some) for some in (jobs, missing))
@@ -177,7 +175,7 @@ def measure_job(job: Job) -> int:
     """Write the part of a job; returns its number of rows."""
     run: Run = held()
     table = job_table(run.ready_model(), run.task, job)
-    run.folder.write_part(job.number, pa.Table.from_pandas(table, _SCHEMA, preserve_index=False))
+    run.folder.write_part(job.number, as_part(table))
     return len(table)
 
 
@@ -187,20 +185,3 @@ def job_table(model: Model, plan: Plan, job: Job) -> pd.DataFrame:
         cases = plan.crowd.open(model, job.images)
         return measure_what_if(model, plan, cases, job.images).table()
     return MEASURED_BY[job.family](model, plan, plan.source.open(model, job.images)).table()
-
-
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_TYPES = {"target": pa.int32(), "step": pa.float32(), "value": pa.float64()}
-_SCHEMA = pa.schema({name: _TYPES.get(name, _TEXT) for name in COLUMNS})
-
-
-def _count_rows(file: Any) -> tuple[int, int]:
-    return pq.ParquetFile(file).metadata.num_rows, 0
-
-
-def read_comparison(out: str | Path) -> pd.DataFrame:
-    """The table of a comparison, or of what is there of it."""
-    folder = Folder.at(out)
-    if not folder.parts(_count_rows):
-        raise FileNotFoundError(f"there is no table in {folder.url}; compare(..., out=) writes one")
-    return pd.read_parquet(folder.url, columns=list(COLUMNS))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rollout.comparison.candidates import Candidate
-from rollout.comparison.cases import CROWD, Scenes, Source
+from rollout.comparison.sources import CROWD, Scenes, Source
 
 WHERE, WHAT_IF, TOKENS, PIXELS = "where", "what_if", "tokens", "pixels"
 RANDOMISATION = "randomisation"
