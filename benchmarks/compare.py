@@ -100,9 +100,8 @@ def header(measures: Iterable[str]) -> list[str]:
     return ["map", *(measure + ARROWS[MEASURES[measure].better] for measure in measures)]
 
 
-def section(
-    name: str, summarised: pd.DataFrame, different: pd.DataFrame, cost: pd.DataFrame
-) -> str:
+def section(name: str, tables: Tables) -> str:
+    summarised, different, cost = tables
     parts = [f"## {name}"]
     for family, title in TITLES.items():
         measures = [one for one, said in MEASURES.items() if said.family == family]
