@@ -31,7 +31,7 @@ endif
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
 
-.PHONY: help demo figures test lab bench compare census manifest lint format mutants FORCE
+.PHONY: help demo figures test mutants lab bench compare census manifest lint format FORCE
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
