@@ -207,9 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--number", type=int, default=240, help="of mutants to try")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
-    parser.add_argument(
-        "--again", action="store_true", help="try survivors again"
-    )
+    parser.add_argument("--again", action="store_true", help="try survivors again")
     arguments = parser.parse_args()
     load_libraries()
     for path in {path.parent: path for path in MODULES}.values():
