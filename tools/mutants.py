@@ -69,15 +69,15 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(SOURCES).with_suffix("").parts)
 
 
-def tests_of(path: Path) -> list[str]:
-    """Files of tests that name the module, then the others of its room; the short ones first."""
+def tests_of(path: Path) -> tuple[list[str], list[str]]:
+    """Files of tests that name the module, and the others of its room; the short ones first."""
     own, name = TESTS / path.parent.name, module_name(path)
     files = [file for file in TESTS.rglob("test_*.py") if file.parent.name != "project"]
     naming = {file for file in files if name in file.read_text()}
     naming |= {TESTS / ELSEWHERE[name]} if name in ELSEWHERE else set()
-    chosen = [file for file in files if file in naming or file.parent == own]
-    order = {file: (file not in naming, file.parent != own, file.stat().st_size) for file in chosen}
-    return [str(file) for file in sorted(chosen, key=order.__getitem__)]
+    named = sorted(naming, key=lambda file: (file.parent != own, file.stat().st_size))
+    others = sorted(set(own.glob("test_*.py")) - naming, key=lambda file: file.stat().st_size)
+    return list(map(str, named)), list(map(str, others))
 
 
 def code_of(mutation: MutationSpec) -> str:
@@ -94,7 +94,7 @@ def change(mutation: MutationSpec) -> str:
 
 def load_libraries() -> None:
     """What the tests import stays in memory, but for what is ours, which each mutant imports."""
-    files = {file for path in MODULES for file in tests_of(path)}
+    files = {file for path in MODULES for some in tests_of(path) for file in some}
     pytest.main([*PYTEST, "--collect-only", "-qq", *sorted(files)])
     ours = tuple(f"{folder.resolve()}{os.sep}" for folder in (SOURCES, TESTS))
     for name, module in list(sys.modules.items()):
@@ -114,7 +114,11 @@ def run_tests(path: Path, code: str, said: str) -> None:
         import_module(module_name(path))
     except BaseException:
         os._exit(NO_IMPORT)
-    os._exit(pytest.main([*PYTEST, *tests_of(path)]))
+    for files in filter(None, tests_of(path)):
+        status = pytest.main([*PYTEST, *files])
+        if status:
+            os._exit(status)
+    os._exit(0)
 
 
 def tried(path: Path, code: str) -> WorkResult:
