@@ -43,6 +43,7 @@ ELSEWHERE = {
     "rollout.capture.patch_places": "models/test_patch_places.py",
     "rollout.capture.token_norms": "models/test_audit.py",
 }
+APART = ("project", "fuzz")  # of no module, and too many cases for each mutant
 HARMLESS = TESTS / "harmless_mutants.toml"
 ENOUGH = 0.9  # of the mutants are to be killed
 PYTEST = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=no"]
@@ -72,7 +73,7 @@ def module_name(path: Path) -> str:
 def tests_of(path: Path) -> tuple[list[str], list[str]]:
     """Files of tests that name the module, and the others of its room; the short ones first."""
     own, name = TESTS / path.parent.name, module_name(path)
-    files = [file for file in TESTS.rglob("test_*.py") if file.parent.name != "project"]
+    files = [file for file in TESTS.rglob("test_*.py") if file.parent.name not in APART]
     naming = {file for file in files if name in file.read_text()}
     naming |= {TESTS / ELSEWHERE[name]} if name in ELSEWHERE else set()
     named = sorted(naming, key=lambda file: (file.parent != own, file.stat().st_size))
