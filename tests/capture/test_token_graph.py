@@ -206,6 +206,26 @@ def test_a_silent_block_is_missed_in_a_sequence_without_a_name():
         record_attention(network, tokens)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "silent"),
+    [
+        ("bbnn", None),  # what comes after the blocks, and is none
+        ("nnbb", None),  # a stem
+        ("bnbn", "1 of the 4 blocks in 'blocks' show no attention, the first being '1'"),
+        ("nbnnb", "2 of the 5 blocks in 'blocks' show no attention, the first being '2'"),
+        ("bnnbnn", "2 of the 6 blocks in 'blocks' show no attention, the first being '1'"),
+    ],
+)
+def test_what_stands_between_blocks_is_missed_and_what_stands_around_them_is_not(kinds, silent):
+    network = Network()
+    network.blocks = nn.ModuleList(Mixer("plain") if k == "b" else nn.LayerNorm(12) for k in kinds)
+    if silent is None:
+        assert len(record_attention(network, IMAGES).blocks) == 2
+    else:
+        with pytest.raises(UnsupportedNetworkError, match=silent):
+            record_attention(network, IMAGES)
+
+
 def test_values_of_the_shape_of_attention_are_not_taken_for_it():
     """24 tokens of 24 channels, multiplied from the right: the left factor is no attention."""
     network = redraw(Network("plain"))
