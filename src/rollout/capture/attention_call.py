@@ -95,7 +95,7 @@ class AttentionCall:
         query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
         scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
         with torch.autocast(query.device.type, enabled=False):
-            scores = (query * scale) @ key.transpose(-2, -1)
+            scores = (query * scale) @ key.mT
         mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
         return _masked(scores, mask, self.is_causal)
 
@@ -108,7 +108,7 @@ class AttentionCall:
         # (batch, heads, query, head_dim)
         arrived = _at_least_float32(output_gradient.reshape(*self.shape[:-1], -1)[:, heads])
         with torch.autocast(arrived.device.type, enabled=False):
-            return arrived @ self._one_per_head(self.value, heads).transpose(-2, -1)
+            return arrived @ self._one_per_head(self.value, heads).mT
 
     def _one_per_head(self, shared: Tensor, heads: slice) -> Tensor:
         """Keys or values of the given heads, repeated where several heads share them."""

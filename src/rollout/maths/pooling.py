@@ -39,9 +39,7 @@ def attention_readout(
     products = [fuse_heads(one * gradient, head_fusion).clamp(min=0) for one, gradient in pairs]
     speaking = _pool(layout, products)
     total = speaking.sum(dim=-1, keepdim=True)
-    return torch.where(
-        total > 0, speaking / total.clamp(min=1e-30), attended / attended.sum(-1, True)
-    )
+    return torch.where(total > 0, speaking / total, attended)
 
 
 def maximum_readout(layout: TokenLayout, maxima: Tensor) -> Tensor:
@@ -80,14 +78,13 @@ def _through_class_blocks(fused: Sequence[Tensor]) -> Tensor:
     Args:
         fused: (batch, 1, 1 + patches) per block, the class token first.
     """
-    on_class = torch.ones_like(fused[0][:, 0, :1])  # (batch, 1)
-    on_patches = torch.zeros_like(fused[0][:, 0, 1:])  # (batch, patches)
+    batch, _, keys = fused[0].shape
+    on_class, on_patches = fused[0].new_ones(batch, 1), fused[0].new_zeros(batch, keys - 1)
     for block in reversed(fused):
-        residual = torch.zeros_like(block[:, 0])
-        residual[:, 0] = 1
-        row = (block[:, 0] + residual) / (block[:, 0].sum(-1, keepdim=True) + 1)
-        on_patches = on_patches + on_class * row[:, 1:]
-        on_class = on_class * row[:, :1]
+        looked_at = block[:, 0]  # (batch, 1 + patches)
+        total = looked_at.sum(dim=-1, keepdim=True) + 1  # the residual is the 1
+        on_patches = on_patches + on_class * looked_at[:, 1:] / total
+        on_class = on_class * (looked_at[:, :1] + 1) / total
     return on_patches
 
 
