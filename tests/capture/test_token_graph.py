@@ -199,6 +199,12 @@ def test_what_is_no_graph_of_tokens_is_refused_in_words(mixers, message):
     assert "Grad-CAM" in str(caught.value) and message in caught.value.finding
 
 
+def test_windows_of_one_image_are_windows():
+    """As many heads as images, one each, and windows first: no axes in another order."""
+    with pytest.raises(UnsupportedNetworkError, match="windows of 8 tokens in 1 block"):
+        record_attention(Network("plain", "windows"), IMAGES[:1])
+
+
 def test_a_silent_block_is_missed_in_a_sequence_without_a_name():
     network = nn.Sequential(*(Mixer(what) for what in ("plain", "unseen", "plain")))
     tokens = torch.randn(2, 24, 12)
