@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rollout.models.load import load_model as load_model
     from rollout.models.load import wrap_model as wrap_model
     from rollout.models.model import Model as Model
+    from rollout.settings import METHODS as METHODS
     from rollout.vit_explain import VITAttentionGradRollout as VITAttentionGradRollout
     from rollout.vit_explain import VITAttentionRollout as VITAttentionRollout
 
@@ -45,6 +46,7 @@ _HOME = {
     "load_model": "models.load",
     "wrap_model": "models.load",
     "Model": "models.model",
+    "METHODS": "settings",
     "VITAttentionGradRollout": "vit_explain",
     "VITAttentionRollout": "vit_explain",
 }
