@@ -106,6 +106,16 @@ def test_what_takes_long_is_announced_and_what_does_not_is_not(explorer):
     assert "rollout-busy" not in said[-1]
 
 
+def test_a_method_that_traces_no_patch_says_so(explorer):
+    explorer.controls.method.value = "legrad"
+    assert not explorer.canvas.follow
+    explorer.canvas.pointer = {"kind": "click", "panel": 1, "patch": [2, 3], "number": 1}
+    assert "mean over all queries" in explorer.status.value
+    assert explorer.view.settings.query is None
+    explorer.controls.method.value = "generic_relevance"
+    assert explorer.canvas.follow
+
+
 @pytest.mark.parametrize("method", ["raw_attention", "attention_rollout", "gradient_rollout"])
 @pytest.mark.parametrize("rival", [None, 1])
 def test_the_browser_gets_the_maps_of_all_patches(explorer, method, rival):
