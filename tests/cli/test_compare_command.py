@@ -30,6 +30,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_own_images_are_compared_into_a_folder(images: Path, capsys) -> None:
     arguments = ["compare", "--images", str(images), "--out", "out", *QUICK]
+    arguments += ["--measures", "where,pixels", "--most", "pixels=1"]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
     table = pd.read_parquet("out")
@@ -37,6 +38,7 @@ def test_own_images_are_compared_into_a_folder(images: Path, capsys) -> None:
     assert table["label"].unique().tolist() == ["cat", "bird"]
     assert all(word in shown for word in ("average precision", "raw attention", "control: edges"))
     means = pd.read_csv("out/_summary.csv", keep_default_na=False)
+    assert means.groupby(means["measure"].str.contains("pixels"))["images"].max().tolist() == [2, 1]
     mask = means[(means["method"] == "control: mask") & (means["measure"] == "peak")]
     assert mask["mean"].item() == 1
     assert (pd.read_csv("out/_differences.csv")["p_holm"] <= 1).all()
@@ -58,6 +60,8 @@ def test_an_interrupt_says_how_to_go_on(images: Path, capsys, monkeypatch) -> No
         (["--scenes", "0"], 2, "must be a number above 0"),
         (["--scenes", "3", "--images", "a.csv"], 2, "not allowed with"),
         (["--checkpoint", "mine.pt"], 2, "--checkpoint needs --model"),
+        (["--most", "tokens"], 2, "must be FAMILY=N,FAMILY=N, got 'tokens'"),
+        (["--most", "beauty=3"], 1, "measures must be some of where, what_if"),
         (["--methods", "guesswork"], 1, "method must be one of"),
         (["--measures", "beauty"], 1, "measures must be some of where, what_if"),
         ([], 1, "demo does not know the scenes' classes, such as 'airplane'"),

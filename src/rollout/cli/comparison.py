@@ -50,6 +50,7 @@ def add_command(commands: Any) -> None:
     images.add_argument("--images", metavar="TABLE", help="your own, .csv or .parquet")
     add("--methods", type=words, metavar="METHODS", help=f"by commas: {', '.join(METHODS)} (all)")
     add("--measures", type=words, metavar="FAMILIES", help="by commas (all that are possible)")
+    add("--most", type=_most, metavar="FAMILY=N", help="images of dear measures, by commas")
     add("--batch-size", type=count, default=10, metavar="N", help="images a forward pass (10)")
     add("--workers", type=workers, metavar="N", help="processes; 0 is none but this one (a core)")
 
@@ -58,6 +59,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint is not None and arguments.model == "demo":
         raise argparse.ArgumentError(None, "--checkpoint needs --model, its architecture's name")
     from rollout.comparison.compare import compare
+    from rollout.comparison.plan import MOST
     from rollout.comparison.tables import write_tables
 
     try:
@@ -66,6 +68,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             arguments.images or arguments.scenes,
             methods=arguments.methods,
             measures=arguments.measures,
+            most=MOST | (arguments.most or {}),
             checkpoint=arguments.checkpoint,
             device=arguments.device,
             out=arguments.out,
@@ -79,3 +82,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     print(shown.to_string(float_format="{:.3f}".format, na_rep="-"))
     print(f"{arguments.out}: {len(table)} rows, {table['image'].nunique()} images")
     return 0
+
+
+def _most(text: str) -> dict[str, int]:
+    """tokens=50,pixels=20"""
+    pairs = [word.partition("=") for word in words(text)]
+    if not all(name and number.isdecimal() and int(number) for name, _, number in pairs):
+        raise argparse.ArgumentTypeError(f"must be FAMILY=N,FAMILY=N, got {text!r}")
+    return {name: int(number) for name, _, number in pairs}

@@ -10,7 +10,7 @@ from rollout.comparison.sources import CROWD, Scenes, Source
 WHERE, WHAT_IF, TOKENS, PIXELS = "where", "what_if", "tokens", "pixels"
 RANDOMISATION = "randomisation"
 # How many images a family of measures sees at most; some cost a hundred passes for each map.
-MOST: Mapping[str, int | None] = {
+MOST: dict[str, int | None] = {
     WHERE: None,
     WHAT_IF: 150,
     TOKENS: 100,
@@ -83,7 +83,7 @@ def count_images(
     """
     unknown = [name for name in (*families, *most) if name not in FAMILIES]
     if unknown or not families:
-        raise ValueError(f"measures must be some of {', '.join(FAMILIES)}; got {list(families)}")
+        raise ValueError(f"measures must be some of {', '.join(FAMILIES)}; got {unknown}")
     if WHAT_IF in families and not isinstance(source, Scenes):
         raise ValueError(
             f"{WHAT_IF} draws scenes again without one object, which no photograph allows; leave "
