@@ -13,8 +13,8 @@ RANDOMISATION = "randomisation"
 MOST: dict[str, int | None] = {
     WHERE: None,
     WHAT_IF: 150,
-    TOKENS: 100,
-    PIXELS: 40,
+    TOKENS: 60,
+    PIXELS: 25,
     RANDOMISATION: 30,
 }
 FAMILIES = tuple(MOST)

@@ -86,9 +86,10 @@ def _measure(
     whole = recording.record.logits.cpu()
     cases = _stronger(cases, whole)
     rows, steps = Rows(recording.model, cases), (0.0, *plan.steps, 1.0)
+    empty = None if least else ask(torch.zeros(len(whole), 0, dtype=torch.long)).cpu()
     for key, made in all_maps(recording, plan.candidates, cases, most=1)[0].items():
         order = rank_places(flat(made))
-        nothing = ask(order[:, :least].sort(dim=1).values).cpu()
+        nothing = ask(order[:, :least].sort(dim=1).values).cpu() if empty is None else empty
         deleted = [ask(kept_by_deletion(order, step, least)).cpu() for step in plan.steps]
         inserted = [ask(kept_by_insertion(order, step, least)).cpu() for step in plan.steps]
         curves = {
