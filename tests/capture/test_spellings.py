@@ -82,6 +82,11 @@ SPELLINGS = {
             tokens + 0 * F.conv2d(tokens.mT.unflatten(2, (4, 6)), torch.ones(1, WIDTH, 1, 1)).sum()
         )
     ),
+    "its weight named": Spelling(
+        mix=lambda tokens: (
+            tokens + 0 * F.conv2d(tokens.mT[..., None], weight=torch.ones(1, WIDTH, 1, 1)).sum()
+        )
+    ),
 }
 
 
