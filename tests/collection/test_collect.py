@@ -194,6 +194,42 @@ def test_broken_images_are_rows_with_an_error(model, tmp_path):
     assert all(path in error for path, error in zip(broken["path"], broken["error"], strict=True))
 
 
+def test_images_that_would_take_all_memory_are_rows_with_an_error(model, photos, tmp_path):
+    for name, options in (("0002.png", {}), ("0006.tif", {"compression": "tiff_deflate"})):
+        Image.new("1", (20_000, 20_000)).save(photos / name, **options)  # 50 kB, 1.2 GB as RGB
+    header = (photos / "0006.tif").read_bytes()
+    (photos / "0007.png").unlink()
+    (photos / "0007.tif").write_bytes(header[: len(header) // 2])
+    own = model.transform
+
+    def transform(image):
+        if image.size == (30, 99):
+            raise MemoryError("Unable to allocate 60 GiB")
+        return own(image)
+
+    Image.new("RGB", (30, 99)).save(photos / "0004.png")
+    object.__setattr__(model, "transform", transform)
+    table = gather(model, photos, tmp_path / "maps", batch=10, shard_size=20).table()
+    errors = table.dropna(subset="error").set_index("path")["error"]
+    named = {os.path.basename(path): error for path, error in errors.items()}
+    assert sorted(named) == ["0002.png", "0004.png", "0006.tif", "0007.tif"]
+    assert "more than 178 megapixels" in named["0002.png"] and "178" in named["0006.tif"]
+    assert named["0004.png"] == "it does not fit into memory: Unable to allocate 60 GiB"
+    assert len(table) == 11 and table["map"].notna().sum() == 7
+
+
+def test_a_folder_of_images_that_is_removed_during_the_run(model, photos, tmp_path):
+    def remove(network, images, output):
+        if len(images[0]) > 1:  # one is the black image that tries the settings out
+            shutil.rmtree(photos, ignore_errors=True)
+
+    model.network.register_forward_hook(remove)
+    table = gather(model, str(photos), tmp_path / "maps", batch=2, shard_size=4).table()
+    gone = table["error"].notna()
+    assert table["image"].tolist() == list(range(10)) and not gone[:2].any() and gone[4:].all()
+    assert table["error"][gone].str.contains("No such file").all()
+
+
 def test_images_that_vanish_are_rows_with_an_error(model, photos, tmp_path):
     table = tmp_path / "list.csv"
     table.write_text("path\n" + "".join(f"photos/000{number}.png\n" for number in range(10)))

@@ -1,5 +1,6 @@
 """What the inputs of a collection are: each image once, in order, whatever they come in."""
 
+import importlib.util
 import os
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from image_files import write_images
 
+from rollout import collect
 from rollout.collection.inputs import absolute, list_images
 
 
@@ -111,6 +113,24 @@ def test_what_cannot_be_is_said_before_anything_runs(here, given, error, said):
     (here / "gap.csv").write_text("path,target\na/0000.png,1\n,2\n")
     with pytest.raises(error, match=said.replace("*", r"\*")):
         list_images(given)
+
+
+ADDRESSES = [("s3://bucket/a.png", "s3fs"), ("https://host/a.png", "aiohttp"), ("gs://b/", "gcsfs")]
+
+
+@pytest.mark.parametrize(("address", "package"), ADDRESSES)
+@pytest.mark.parametrize("place", ["input", "row", "list", "out"])
+def test_a_package_that_is_missing_is_named(address, package, place, model, here, tmp_path):
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is there")
+    if place == "list" and package == "aiohttp":
+        pytest.skip("pandas opens a list at such an address by itself")
+    table = pd.DataFrame({"path": [address]})
+    inputs = {"input": address, "row": table, "list": f"{address}/list.csv", "out": "a"}[place]
+    out = f"{address}/maps" if place == "out" else tmp_path / "maps"
+    with pytest.raises(ModuleNotFoundError, match=f"^{address}.* needs a package .*{package}"):
+        collect(model, inputs, out, workers=0, progress=False)
+    assert not list((tmp_path / "maps").glob("part-*"))
 
 
 def test_nothing_is_an_error():

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from image_files import write_images
+from PIL import Image
 
 from rollout import collect
+from rollout.collection import cluster
 from rollout.collection.cluster import open_engine
 from rollout.collection.engine import Lost, held
 from rollout.collection.shards import read_table
@@ -121,6 +124,23 @@ def test_a_job_that_kills_three_workers_is_given_up_and_the_others_are_done():
             list(engine.run(die, [4]))
 
 
+def test_an_image_that_takes_the_workers_memory(checkpoint, tmp_path, monkeypatch):
+    """Killed three times for it, its shard is given up; the others are done."""
+    write_images(tmp_path / "photos", 6)
+    Image.new("L", (13_000, 13_000)).save(tmp_path / "photos" / "0003.png")  # 500 MB as RGB
+    small = partial(cluster.LocalCluster, memory_limit="1400MB")  # it begins with about 900
+    monkeypatch.setattr(cluster, "LocalCluster", small)
+    said = []
+    options = {"workers": 1, "shard_size": 2, "progress": False, "checkpoint": checkpoint}
+    options["announce"] = said.append
+    found = collect("test_vit", tmp_path / "photos", tmp_path / "maps", **options)
+    table = found.table()
+    assert (found.images, found.rows, found.errors) == (6, 6, 2)
+    assert table["error"].notna().tolist() == [False, False, True, True, False, False]
+    assert table["error"][3].startswith("3 workers died on this shard")
+    assert len(said) == 1 and ("bokeh" in said[0] or "http://" in said[0])
+
+
 def test_a_cluster_that_exists_and_its_end(model, photos, tmp_path):
     address = tmp_path / "address"
     code = (
@@ -132,7 +152,7 @@ def test_a_cluster_that_exists_and_its_end(model, photos, tmp_path):
     )
     script = tmp_path / "cluster.py"
     script.write_text(code)
-    cluster = subprocess.Popen([sys.executable, script, address], start_new_session=True)
+    existing = subprocess.Popen([sys.executable, script, address], start_new_session=True)
     try:
         until(lambda: address.exists() and bool(address.read_text()))
         options = {"scheduler": address.read_text(), "progress": False, "shard_size": 4}
@@ -141,11 +161,11 @@ def test_a_cluster_that_exists_and_its_end(model, photos, tmp_path):
         with open_engine(scheduler=address.read_text(), value=10, dashboard=False) as engine:
             results = engine.run(time.sleep, iter([0.2] * 100))
             assert next(results) == (0.2, None)
-            os.killpg(cluster.pid, signal.SIGKILL)
+            os.killpg(existing.pid, signal.SIGKILL)
             with pytest.raises(ConnectionError, match="scheduler at tcp.* is gone; the same comm"):
                 list(results)
         with pytest.raises(ConnectionError, match="there is no Dask scheduler at tcp"):
             collect(model, photos, tmp_path / "other", **options)
     finally:
-        cluster.kill()
-        cluster.wait()
+        existing.kill()
+        existing.wait()

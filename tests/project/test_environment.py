@@ -69,7 +69,8 @@ def test_installed_versions_are_the_pinned_ones():
         if name in PINS:
             # "2.15.0+cpu" is a build of the pinned 2.15.0.
             found[name] = Version(distribution.version).public
-    apart = map(Requirement, PROJECT["optional-dependencies"]["mutants"])
+    extras = PROJECT["optional-dependencies"]
+    apart = map(Requirement, [*extras["mutants"], *extras["dashboard"]])
     wanted = set(REQUIREMENTS) - set(apart)
     assert {canonicalize_name(requirement.name) for requirement in wanted} <= set(found)
     assert found == {name: PINS[name] for name in found}

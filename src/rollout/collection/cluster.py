@@ -12,6 +12,7 @@ from typing import Any
 import dask
 import torch
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from rollout.collection.engine import KILLS, Engine, Held, held_here
 
@@ -51,7 +52,7 @@ def open_engine(
         dashboard: whether Dask's page is served; it needs bokeh.
 
     Raises:
-        ConnectionError: there is no scheduler at that address.
+        ConnectionError: there is no scheduler at that address, or workers die as they start.
     """
     if scheduler is None and workers == 0:
         held_here.append(value)
@@ -68,7 +69,7 @@ def open_engine(
             client = _start_cluster(stack, workers, dashboard and has_dashboard())
         else:
             client = stack.enter_context(_connect(scheduler))
-        client.register_plugin(Held(value))
+        _hand_out(client, Held(value))
         shown = client.dashboard_link if dashboard and has_dashboard() else None
         yield Engine(workers or len(client.nthreads()), shown, client, scheduler)
 
@@ -103,6 +104,15 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _hand_out(client: Client, plugin: Held) -> None:
+    try:
+        client.register_plugin(plugin)
+    except CommClosedError as error:
+        raise ConnectionError(
+            "a worker died as it started, as they do when memory is short; try fewer --workers"
+        ) from error
+
+
 def _connect(scheduler: str) -> Client:
     try:
         return Client(scheduler, timeout=20)
@@ -123,6 +133,13 @@ def default_workers() -> int:
 
 def has_dashboard() -> bool:
     return importlib.util.find_spec("bokeh") is not None
+
+
+def page_of(engine: Engine) -> str:
+    """Where Dask's page about a run is, or what it would need, in a sentence."""
+    if engine.dashboard is None:
+        return "Dask has a page about the run where bokeh is installed: pip install bokeh"
+    return f"Dask's page about this run: {engine.dashboard}"
 
 
 @contextmanager

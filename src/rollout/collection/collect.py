@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from distributed.system import MEMORY_LIMIT
 
-from rollout.collection.cluster import default_workers, open_engine
+from rollout.collection.cluster import default_workers, open_engine, page_of
 from rollout.collection.folder import Folder
 from rollout.collection.inputs import Inputs, list_images
 from rollout.collection.opening import Opened
@@ -77,7 +77,7 @@ def collect(
         workers: processes; 0 is this one alone, None one for each GPU, else for each core.
         scheduler: the address of a Dask cluster that exists, such as tcp://10.0.0.1:8786.
         progress: whether there is a bar with images per second and the time left.
-        announce: is told the address of Dask's page about the run.
+        announce: is told the address of Dask's page about the run, or what it needs.
 
     Raises:
         ValueError: a setting that makes no sense, or other settings than those of the run before.
@@ -112,8 +112,8 @@ def collect(
         work = Work(images, run.folder.parts())
         if work.missing:
             with open_engine(workers, scheduler=scheduler, value=run) as engine:
-                if announce is not None and engine.dashboard:
-                    announce(f"Dask's page about this run: {engine.dashboard}")
+                if announce is not None and engine.workers:
+                    announce(page_of(engine))
                 work.do(engine, run.folder, progress)
     return work.summary(run.folder)
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from rollout.collection.inputs import absolute
+from rollout.collection.inputs import absolute, named_package
 from rollout.collection.lock import only_one
 from rollout.collection.table import count_file, to_bytes
 from rollout.files import whole_file
@@ -45,7 +45,8 @@ class Folder:
         return isinstance(self._filesystem()[0], LocalFileSystem)
 
     def _filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        return fsspec.core.url_to_fs(self.url)
+        with named_package(self.url):
+            return fsspec.core.url_to_fs(self.url)
 
     @contextmanager
     def claim(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ zip://*.png::photos.zip; a local .zip is opened too.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -35,6 +36,7 @@ def list_images(inputs: Inputs) -> pd.DataFrame:
     Raises:
         ValueError: an input in which there is no image, or a table without `path`.
         OSError: an input that is not there, or cannot be listed.
+        ModuleNotFoundError: a package is missing that opens such addresses, named in the message.
     """
     if isinstance(inputs, pd.DataFrame):
         found = [_read_rows(inputs, "the table", "")]
@@ -54,13 +56,23 @@ def absolute(path: str) -> str:
     return Path(os.path.abspath(path)).as_posix()
 
 
+@contextmanager
+def named_package(address: str) -> Iterator[None]:
+    """Where fsspec misses a package, an error that says which, and for what."""
+    try:
+        yield
+    except ImportError as error:
+        raise ModuleNotFoundError(f"{address} needs a package that is not here: {error}") from error
+
+
 def _expand(given: str) -> pd.DataFrame:
     if "://" not in given and Path(given).suffix.lower() == ".zip":
         given = f"zip://::{given}"
     url = absolute(given)
     if url.lower().endswith(TABLES):
         return _read_table(url, given)
-    filesystem, path = fsspec.core.url_to_fs(url)
+    with named_package(given):
+        filesystem, path = fsspec.core.url_to_fs(url)
     if filesystem.isdir(path):
         paths = [name for name in sorted(filesystem.find(path)) if _is_image(name)]
     elif _is_glob(path) and not filesystem.exists(path):
@@ -102,10 +114,11 @@ def _rows(paths: Sequence[str]) -> pd.DataFrame:
 
 def _read_table(url: str, given: str) -> pd.DataFrame:
     try:
-        if url.lower().endswith(".csv"):
-            table = pd.read_csv(url, dtype=str, keep_default_na=False)
-        else:
-            table = pd.read_parquet(url)
+        with named_package(given):
+            if url.lower().endswith(".csv"):
+                table = pd.read_csv(url, dtype=str, keep_default_na=False)
+            else:
+                table = pd.read_parquet(url)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{given} is no readable table ({error})") from error
     return _read_rows(table, given, url.rpartition("/")[0])

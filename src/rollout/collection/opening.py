@@ -11,12 +11,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from rollout.collection.inputs import named_package
 from rollout.collection.task import Shard
 from rollout.models.images import decode_image
 from rollout.models.model import Model
 from rollout.models.preprocess import apply_transform
 
-REFUSED = (OSError, ValueError, TypeError, RuntimeError, SyntaxError)  # one image, not the run
+# One image, not the run.
+REFUSED = (OSError, ValueError, TypeError, RuntimeError, SyntaxError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,14 @@ def open_one(model: Model, shard: Shard, number: int) -> Opened | dict[str, Any]
 
 
 def read_bytes(path: str) -> bytes:
+    """What a path or an address holds.
+
+    Raises:
+        OSError: there is nothing.
+        ModuleNotFoundError: a package is missing that opens such addresses: not one image's fault.
+    """
     try:
-        with fsspec.open(path, "rb") as file:
+        with named_package(path), fsspec.open(path, "rb") as file:
             return file.read()
     except KeyError as error:  # of an archive
         raise FileNotFoundError(f"no image file {path}") from error
@@ -100,6 +108,8 @@ def _mask(model: Model, path: str, size: tuple[int, int]) -> Tensor:
 def sentence(error: Exception) -> str:
     """On one line; what the operating system said, without its number."""
     message = str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        message = ": ".join(["it does not fit into memory", *map(str, error.args)])
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(message.split())
