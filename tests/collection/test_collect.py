@@ -270,6 +270,11 @@ def test_images_in_an_archive_and_at_an_address(model, photos, tmp_path):
     stored = gather(model, "memory://photos", "memory://maps")
     assert (stored.images, stored.errors) == (10, 0)
     assert gather(model, "memory://photos", "memory://maps").done == 0
+    images = pd.DataFrame({"path": ["memory://photos/0001.png", "memory://photos/none.png"]})
+    first, second = gather(model, images, "memory://more").table()["error"]
+    assert (
+        pd.isna(first) and second == "memory://photos/none.png is not there, or cannot be reached"
+    )
     columns = ["image", "sha256", "predicted", "peak_row", "entropy"]
     for table in (zipped, stored.table()):
         pd.testing.assert_frame_equal(table[columns], expected[columns])

@@ -93,6 +93,10 @@ def read_bytes(path: str) -> bytes:
             return file.read()
     except KeyError as error:  # of an archive
         raise FileNotFoundError(f"no image file {path}") from error
+    except FileNotFoundError as error:
+        if "://" not in path:
+            raise
+        raise FileNotFoundError(f"{path} is not there, or cannot be reached") from error
 
 
 def _mask(model: Model, path: str, size: tuple[int, int]) -> Tensor:
