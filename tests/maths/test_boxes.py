@@ -44,6 +44,14 @@ def test_a_map_without_contrast_has_neither_mask_nor_box(value):
 MARGINS = [None, (0, 0, 24, 40), (2, 3, 20.5, 27.25), (-4, -8, 26, 42)]
 
 
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**-7, 2.0**20])
+def test_what_stands_out_does_so_in_any_unit(factor):
+    values = torch.rand(2, 4, 6)
+    expected = outstanding(values, 0.5)
+    assert expected.flatten(1).any(dim=1).all()
+    assert torch.equal(outstanding(factor * values, 0.5), expected)
+
+
 @pytest.mark.parametrize("extent", MARGINS)
 @given(MAPS, st.integers(27, 40), st.integers(42, 60), st.sampled_from([0.0, 1.0]))
 def test_boxes_are_those_of_the_pieces_of_the_drawn_mask(extent, values, height, width, threshold):
