@@ -100,6 +100,7 @@ def test_the_record_does_not_depend_on_how_it_is_written(name):
     assert found.convolution_extent == expected.convolution_extent == (-2, 0, 18, 30)
     assert_close(found.maxima, expected.maxima)
     assert found.maxima.shape == (2, 24)
+    assert_close(found.maxima.sum(dim=1), torch.ones(2))
     assert_close(found.logits, expected.logits)
     for block in range(2):
         assert_close(found.attentions[block], expected.attentions[block])
