@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import left_as_it_was, redraw
 from torch import Tensor, einsum, nn
+from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
 
 from rollout.capture.forward_pass import record_attention
@@ -260,6 +261,23 @@ class External(Written):
         tokens = self.patches(images).flatten(2).mT
         flash_attn  # noqa: B018  # named, and not called
         return self.head(tokens.mean(dim=1))
+
+
+class Flexible(Written):
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).mT
+        for qkv in self.qkv:
+            heads = qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            tokens = (tokens + flex_attention(*heads).transpose(1, 2).flatten(2)).tanh()
+        return self.head(tokens.mean(dim=1))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_kernel_that_torch_traces_is_named_too():
+    network = redraw(Flexible(product, 2, 16)).eval()
+    with left_as_it_was(network):
+        with pytest.raises(UnsupportedNetworkError, match="runs in flex_attention, out of sight"):
+            record_attention(network, torch.randn(2, 3, 16, 24))
 
 
 def test_a_kernel_out_of_sight_is_named_with_the_cure():
