@@ -59,6 +59,9 @@ mutants: $(STAMP)  ## Change the code and see whether tests notice: an hour, goe
 # No question about news before the first notebook.
 QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
+# All cores, but no thread that spins while it waits for one whose core another process has: on a busy
+# machine that makes milliseconds into seconds.
+lab: export OMP_WAIT_POLICY ?= PASSIVE
 lab: $(STAMP)  ## Open JupyterLab on the first notebook; ARGS="--no-browser" goes to JupyterLab
 	@mkdir -p $(VENV)/etc/jupyter/labconfig
 	@echo '$(QUIET_LAB)' > $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json

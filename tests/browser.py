@@ -92,10 +92,18 @@ class Lab:
     outside: list[str] = field(default_factory=list)
     _pages: list[Any] = field(default_factory=list)
 
-    def open(self, notebook: Path, *, width: int = 1400, height: int = 1000) -> Any:
-        """A page with a copy of the notebook, in its empty state, connected to an idle kernel."""
+    def open(
+        self, notebook: Path, *, width: int = 1400, height: int = 1000, as_it_is: bool = False
+    ) -> Any:
+        """A page with a copy of the notebook, connected to an idle kernel.
+
+        Args:
+            as_it_is: with the outputs that it was saved with, not in its empty state.
+        """
         name = f"{len(list(self.server.root.iterdir()))}/notebooks/{Path(notebook).name}"
-        _without_outputs(notebook, self.server.root / name)
+        (self.server.root / name).parent.mkdir(parents=True)
+        copy = shutil.copyfile if as_it_is else _without_outputs
+        copy(notebook, self.server.root / name)
         context = self.browser.new_context(viewport={"width": width, "height": height})
         page = context.new_page()
         page.set_default_timeout(1000 * self.timeout)
@@ -294,7 +302,6 @@ def _without_outputs(notebook: Path, copy: Path) -> None:
     for cell in content["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-    copy.parent.mkdir(parents=True)
     copy.write_text(json.dumps(content))
 
 

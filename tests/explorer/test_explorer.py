@@ -8,21 +8,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from explorers import SCENE, problem
+from explorers import SCENE, WIDE, problem
+from helpers import small_vit, vit_with_a_sink
 from ipywidgets.widgets.widget import _instances
 from traitlets import HasTraits
 
-from rollout import explain, explore
-from rollout.explorer import open_widgets
-from rollout.explorer.controls import short_names
+from rollout import explain, explore, sweep, wrap_model
+from rollout.demo.samples import load_masks, sample_path
+from rollout.explanations.kept_maps import Kept
+from rollout.explorer import history, open_widgets
+from rollout.explorer.curve import sweep_curve
 from rollout.explorer.frame import main_frame
+from rollout.explorer.knobs import short_names
+from rollout.explorer.sources import open_session
+from rollout.explorer.view import View, as_keywords
 from rollout.settings import Settings
 
 # The controls
 
 
 def test_each_control_changes_the_view_and_the_picture(explorer):
-    controls = explorer.controls
+    controls, start = explorer.controls, explorer.view
     moves = [
         (controls.method, "attention_rollout", lambda view: view.method == "attention_rollout"),
         (controls.head_fusion, "max", lambda view: view.settings.head_fusion == "max"),
@@ -43,8 +49,10 @@ def test_each_control_changes_the_view_and_the_picture(explorer):
         first = main_frame(explorer.session, explorer.view).panels[0].values
         assert explorer.canvas.maps.startswith(first.astype("<f4").tobytes())
         exec(explorer.code, {"model": explorer.session.model})
+    controls.follow.value = False
     controls.reset.click()
-    assert explorer.view.settings == Settings() and controls.discard_ratio.value == 0
+    assert explorer.view == start and controls.discard_ratio.value == 0
+    assert controls.follow.value and explorer.canvas.follow
 
 
 def test_the_network_runs_for_a_new_image_or_target_alone(explorer, demo, monkeypatch):
@@ -87,6 +95,26 @@ def test_a_class_is_explained_and_compared(explorer):
     assert explorer.view.rival is None
 
 
+def test_classes_are_added_to_a_target_and_taken_out(explorer):
+    classes, session = explorer.controls.classes, explorer.session
+    for number, (index, shown) in enumerate(
+        [(5, frozenset({0, 5})), (2, frozenset({0, 2, 5})), (0, frozenset({2, 5})), (5, 2), (2, 2)]
+    ):
+        classes.wanted = {"toggle": index, "number": number + 1}
+        assert explorer.view.target == shown and not problem(explorer)
+        several = [shown] if isinstance(shown, int) else sorted(shown)
+        assert [classes.target, *classes.also] == several
+        labels = " + ".join(session.model.label(one) for one in several)
+        assert labels in explorer.canvas.frame["panels"][0]["title"]
+        wanted = {shown} if isinstance(shown, int) else set(shown)
+        expected = explain(session.model, sample_path(SCENE), target=wanted).map[0]
+        found = np.frombuffer(explorer.canvas.maps, "<f4")[:196].reshape(14, 14)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+        exec(explorer.code, {"model": session.model})
+    explorer.controls.save.click()
+    assert not problem(explorer)
+
+
 def test_what_takes_long_is_announced_and_what_does_not_is_not(explorer):
     said: list[str] = []
     explorer.status.observe(lambda change: said.append(change["new"]), "value")
@@ -102,7 +130,7 @@ def test_what_takes_long_is_announced_and_what_does_not_is_not(explorer):
     said.clear()
     explorer.controls.method.value = "attention_flow"
     shares = [share for sentence in said for share in re.findall(r"patch: (\d+)%", sentence)]
-    assert "Solving the flow" in said[0] and len(shares) > 10 and shares[-1] == "100"
+    assert "Computing attention flow" in said[0] and len(shares) > 10 and shares[-1] == "100"
     assert "rollout-busy" not in said[-1]
 
 
@@ -185,7 +213,7 @@ def test_another_backward_pass_stays_while_it_can(demo):
     explorer.close()
 
 
-def test_the_curve_marks_the_ratio_and_is_left_out_where_it_takes_long(explorer):
+def test_the_curve_marks_the_ratio(explorer):
     explorer.controls.method.value = "attention_rollout"
     explorer.controls.discard_ratio.value = 0.9
     relevance = main_frame(explorer.session, explorer.view).panels[0].values
@@ -193,8 +221,64 @@ def test_the_curve_marks_the_ratio_and_is_left_out_where_it_takes_long(explorer)
     assert f"share on the cat&#x27;s mask: {found:.2f}" in explorer.curve.value
     explorer.controls.image.value = "photo_cat"
     assert "rank correlation" in explorer.curve.value and explorer.shares.value == ""
+
+
+def test_the_curve_has_the_measures_of_a_sweep(demo):
+    masks, targets = load_masks(SCENE), {"targets": [1], "head_fusions": ["max"]}
+    for image, keys in ((sample_path(SCENE), masks), (sample_path("photo_cat"), {})):
+        session = open_session(demo, image, keys)
+        view = View("x", "demo", "gradient_rollout", 1, settings=Settings("max", start_block=1))
+        curve = sweep_curve(session, view, Kept(2))
+        assert curve is not None
+        options = {"discard_ratios": curve.ratios, "start_block": 1, **targets}
+        coverage = session.coverage or None
+        table = sweep(demo, session.recording, methods=[view.method], coverage=coverage, **options)
+        column = "target_mass" if keys else "rank_correlation"
+        np.testing.assert_allclose(curve.values, table[column], rtol=1e-6)
+
+
+def test_a_slow_methods_curve_goes_through_what_was_shown(small, tmp_path, monkeypatch):
+    made = explore(small, WIDE, method="attention_flow", output_folder=tmp_path)
+    assert "rank correlation with ratio 0: 1.00" in made.curve.value
+    monkeypatch.setattr(type(made.session), "takes", lambda *_: 10.0)
+    dots = made.curve.value.count("<circle")
+    for ratio in (0.35, 0.75):
+        made.controls.discard_ratio.value = ratio
+        assert ratio in sweep_curve(made.session, made.view, Kept(1)).ratios
+    assert dots > 1 and not problem(made)
+    made.close()
+
+
+def test_a_network_without_a_classifier_and_old_arithmetic_have_a_curve(explorer, tmp_path):
+    explorer.controls.discard_ratio.value = 0.5
     explorer.controls.legacy.value = True
-    assert explorer.curve.value == "" and not problem(explorer)
+    assert "mask: " in explorer.curve.value and not problem(explorer)
+    tower = wrap_model(small_vit(num_classes=0), name="tower")
+    made = explore(tower, WIDE, output_folder=tmp_path)
+    assert "rank correlation" in made.curve.value
+    made.close()
+
+
+def test_a_score_is_followed_under_its_name(small, tmp_path):
+    def brightness(features):
+        return features.square().sum(dim=-1)
+
+    made = explore(
+        small, WIDE, score=brightness, score_name="energy", rival=None, output_folder=tmp_path
+    )
+    assert made.view.method == "gradient_rollout" and made.view.target is None
+    assert made.canvas.frame["panels"][0]["title"] == "gradient rollout: energy"
+    names = {"model": small, "image": WIDE, "score": brightness}
+    exec(made.code, names)
+    found = np.frombuffer(made.canvas.maps, "<f4")[:24].reshape(4, 6)
+    np.testing.assert_allclose(names["explanation"].map[0], found, rtol=1e-6)
+    assert "rank correlation" in made.curve.value
+    settings = as_keywords(made.view)
+    assert settings["score_name"] == "energy"
+    made.close()
+    for settings in ({"score_name": "energy"}, {"score": brightness, "target": 2}):
+        with pytest.raises(ValueError, match="score"):
+            explore(small, WIDE, output_folder=tmp_path, **settings)
 
 
 def test_the_dropdown_shows_a_file_by_its_name():
@@ -203,7 +287,65 @@ def test_the_dropdown_shows_a_file_by_its_name():
     assert named[1][1] == "../runs/07_explorer/uploads/mine.png"
 
 
+def test_undo_goes_back_step_by_step_and_a_drag_is_one_step(explorer, monkeypatch):
+    controls, clock = explorer.controls, iter(np.arange(0, 1000, 0.1))
+    monkeypatch.setattr(history, "monotonic", lambda: next(clock))
+    seen = [explorer.view]
+    for ratio in (0.1, 0.2, 0.3):
+        controls.discard_ratio.value = ratio
+    seen.append(explorer.view)
+    controls.head_fusion.value = "max"
+    seen.append(explorer.view)
+    controls.image.value = "photo_cat"
+    for before in reversed(seen):
+        controls.undo.click()
+        assert explorer.view == before and not problem(explorer)
+        assert controls.image.value == before.image
+        assert controls.discard_ratio.value == before.settings.discard_ratio
+    controls.undo.click()
+    assert explorer.view == seen[0] and "Nothing to undo" in explorer.status.value
+
+
+def test_one_click_takes_away_what_dominates(tmp_path):
+    model = wrap_model(vit_with_a_sink((2, 4)), labels=list("abcdefg"), name="sink")
+    made = explore(model, WIDE, method="attention_rollout", output_folder=tmp_path)
+    cure = made.controls.cure
+    assert cure.layout.display == "" and cure.description == "Leave block 1 out"
+    assert "try start_block=1" in made.status.value
+    cure.click()
+    assert made.view.settings.start_block == 1 and cure.layout.display == "none"
+    assert "start_block" not in made.status.value
+    made.controls.undo.click()
+    assert cure.layout.display == ""
+    made.close()
+
+
+def test_a_picture_names_what_made_it(explorer):
+    explorer.show(explorer.view.with_settings(head=1, start_block=1, end_block=4))
+    explorer.controls.discard_ratio.value = 0.25
+    assert explorer.canvas.frame["caption"] == "blocks 2 to 4 of 6, head 2 of 3, discard ratio 0.25"
+    title = explorer.figure().get_suptitle().replace("\n", " ")
+    assert title == f"demo on scene_cat_dog: {explorer.canvas.frame['caption']}"
+
+
 # Nothing stays behind
+
+
+def test_only_the_last_explorers_stay_alive_and_the_others_say_so(demo, tmp_path, monkeypatch):
+    drawn: list[str] = []
+    made = []
+    for _ in range(open_widgets.MOST + 2):
+        made.append(explore(demo, SCENE, output_folder=tmp_path))
+        monkeypatch.setattr(made[-1].still, "update", drawn.append)
+    recording = weakref.ref(made[2].session.recording)
+    assert [one.session is None for one in made] == [True] * 2 + [False] * open_widgets.MOST
+    assert drawn == [open_widgets.RETIRED] * 2
+    with pytest.raises(RuntimeError, match="keeps the last 4 explorers"):
+        made[0].figure()
+    for one in made:
+        one.close()
+    gc.collect()
+    assert recording() is None
 
 
 def test_closing_frees_the_recording_and_every_widget(demo, tmp_path):
@@ -243,4 +385,4 @@ def test_a_widget_that_is_used_after_its_end_says_so(explorer):
     assert isinstance(explorer, HasTraits)
     explorer.session = None
     explorer.controls.discard_ratio.value = 0.7
-    assert "closed when its cell ran again" in explorer.status.value
+    assert "its cell ran again" in explorer.status.value

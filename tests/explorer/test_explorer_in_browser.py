@@ -3,18 +3,16 @@
 import base64
 import io
 import json
-import re
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from explorers import CANVAS, settled, wait_until
 from PIL import Image
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_explorer.ipynb"
-CANVAS = ".rollout-canvas canvas"
 PIXELS = f"""() => document.querySelector('{CANVAS}').toDataURL('image/png').split(',')[1]"""
-PAINTED = f"number => Number(document.querySelector('{CANVAS}')?.dataset.number) === number"
 # As `layOut` in canvas.js: where the second panel stands, in shares of the canvas.
 BARE_PANEL = f"""() => {{
     const canvas = document.querySelector('{CANVAS}'), outer = canvas.getBoundingClientRect();
@@ -62,13 +60,6 @@ def show(lab, page):
     settled(lab, page)
 
 
-def settled(lab, page):
-    """Wait until the browser has painted the frame that Python sent last."""
-    number = lab.ask(page, "explorer.canvas.frame['number']")
-    page.wait_for_function(PAINTED, arg=number, timeout=20_000)
-    return number
-
-
 def pixels(page):
     return base64.b64decode(page.evaluate(PIXELS))
 
@@ -84,9 +75,7 @@ def bare_panel(lab, page):
     seen = picture[rows][:, columns].reshape(-1, 3)
     values = np.array(lab.ask(page, VALUES)).reshape(2, -1)[1]
     high = lab.ask(page, "explorer.canvas.frame['panels'][1]['high']")
-    colours = matplotlib.colormaps["inferno"](
-        np.round(255 * values / high).clip(0, 255).astype(int)
-    )
+    colours = matplotlib.colormaps["inferno"](values / high)
     return seen.astype(int), (255 * colours[:, :3]).round().astype(int)
 
 
@@ -152,14 +141,6 @@ def test_the_discard_slider_repaints_and_fifty_moves_end_on_the_last(lab, page):
     )
 
 
-def wait_until(lab, page, expression):
-    for _ in range(100):
-        if lab.ask(page, expression):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never became true: {expression}")
-
-
 def test_a_class_is_searched_and_two_are_compared(lab, page):
     before = pixels(page)
     search = page.get_by_placeholder("search a class")
@@ -170,7 +151,7 @@ def test_a_class_is_searched_and_two_are_compared(lab, page):
     settled(lab, page)
     assert pixels(page) != before
     row = page.locator(".rollout-classes .row", has_text="cat")
-    row.get_by_role("button", name="vs").click()
+    row.get_by_role("button", name="compare the target with cat").click()
     wait_until(lab, page, "explorer.view.rival == 0")
     settled(lab, page)
     lab.screenshot(page, "explorer_compared")
@@ -291,7 +272,7 @@ def test_a_model_that_is_not_there_is_a_sentence(lab, page):
 
 def test_save_and_copy(lab, page):
     page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_text(re.compile("Saved .*scene_cat_dog_gradient_rollout_cat")).wait_for()
+    page.locator(".rollout-answer", has_text="Saved").wait_for()
     folder = Path(lab.ask(page, "str(explorer.output_folder.resolve())"))
     newest = max(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     assert json.loads(newest.read_text())["image"] == "scene_cat_dog"

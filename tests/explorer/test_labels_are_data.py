@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from rollout import explain, wrap_model
-from rollout.explorer.figure import save_view
+from rollout.explorer.frame import Frame, Panel
 from rollout.explorer.messages import busy, described, problem, shares_table
+from rollout.explorer.saving import save_view
 from rollout.explorer.sources import open_session
 from rollout.explorer.view import View, as_code
 from rollout.files import whole_file
@@ -89,8 +90,9 @@ def test_in_file_names(label: str, tmp_path: Path) -> None:
 def test_what_the_explorer_saves_stays_in_its_folder(
     label: str, image: str, tmp_path: Path
 ) -> None:
-    figure = Figure((1, 1))
-    files = save_view(figure, View(image, "vit"), one_line(label), tmp_path / "out")
+    frame = Frame((Panel(label, np.ones((2, 3)), 1.0, over=True),), 1, 0.8)
+    view, words = View(image, "vit"), one_line(label)
+    files = save_view(Figure((1, 1)), frame, view, words, "pass", tmp_path / "out")
     assert {file.parent for file in files} == {tmp_path / "out"}
     assert all(file.is_file() for file in files)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]

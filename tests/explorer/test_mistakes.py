@@ -1,6 +1,7 @@
 """What cannot be done in the explorer is a sentence, and changes nothing."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from rollout import explore, wrap_model
 from rollout.demo.samples import sample_path
-from rollout.settings import Settings
+from rollout.settings import METHODS, Settings
 
 
 def upload(explorer, name, content, slices=1):
@@ -96,20 +97,16 @@ def test_a_transfer_that_broke_off_does_not_spoil_the_next(explorer):
     assert not problem(explorer) and explorer.view.image.endswith("mine.jpg")
 
 
-def test_a_network_without_a_classifier(tmp_path):
-    features = wrap_model(small_vit(num_classes=0), name="features")
-    made = explore(features, WIDE, method="attention_rollout", output_folder=tmp_path)
-    assert made.view.target is None and made.controls.classes.labels == []
-    made.controls.method.value = "gradient_rollout"
-    assert problem(made) and made.view.method == "attention_rollout"
-    made.close()
-
-
-def test_a_model_without_a_classifier_opens_on_attention_rollout():
+def test_a_network_without_a_classifier_is_offered_what_needs_none(tmp_path):
     tower = wrap_model(small_vit(num_classes=0), image_size=(32, 48), name="tower")
-    explorer = explore(tower, SCENE)
-    assert (explorer.view.method, explorer.view.target) == ("attention_rollout", None)
-    assert explorer.canvas.maps
-    explorer.controls.method.value = "gradient_rollout"
-    assert "has no classifier" in explorer.status.value
-    explorer.close()
+    made = explore(tower, SCENE, output_folder=tmp_path)
+    assert (made.view.method, made.view.target) == ("attention_rollout", None)
+    assert made.canvas.maps and made.controls.classes.labels == []
+    offered = [name for _, name in made.controls.method.options]
+    assert offered == [name for name, method in METHODS.items() if not method.gradients]
+    made.controls.reset.click()
+    assert made.view.method == "attention_rollout" and not problem(made)
+    made.show(replace(made.view, method="attention_rollout"))
+    made.attempt(lambda: made.show(replace(made.view, method="gradient_rollout")))
+    assert "has no classifier" in made.status.value and made.view.method == "attention_rollout"
+    made.close()

@@ -3,24 +3,26 @@
 import base64
 import io
 import json
+from pathlib import Path
 
 import matplotlib.image
-import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from explorers import SCENE, WIDE, problem
-from nbconvert import HTMLExporter
 
 from rollout import explore
 from rollout.demo.samples import sample_path
 from rollout.explorer.frame import main_frame
-from rollout.explorer.sources import open_session
-from rollout.explorer.view import View, as_code, as_keywords, from_keywords
+from rollout.explorer.saving import KINDS
+from rollout.explorer.sources import Sources, open_session
+from rollout.explorer.view import View, as_code, as_keywords
 from rollout.settings import Settings
 
 VIEWS = [
     View(SCENE, "demo", target=1),
     View(SCENE, "demo", target=0, rival=1, settings=Settings("max", 0.35)),
+    View(SCENE, "demo", target=frozenset({0, 5}), rival=1),
     View("photo_cat", "demo", "attention_rollout", 3, settings=Settings("min", 0.9, 1, 4, 2)),
     View(SCENE, "demo", "raw_attention", 0, settings=Settings(query=(4, 7))),
     View(SCENE, "demo", "gradient_rollout", 1, settings=Settings(discard_ratio=0.9, legacy=True)),
@@ -52,8 +54,8 @@ def test_code_names_what_only_the_caller_has(small):
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.method} {view.settings}")
 def test_a_view_survives_json(view):
     keywords = json.loads(json.dumps(as_keywords(view)))
-    model, image = keywords.pop("model"), keywords.pop("image")
-    assert from_keywords(image, model, frozenset(), keywords) == view
+    sources = Sources(keywords.pop("model"), keywords.pop("image"), Path())
+    assert sources.start(keywords)[1] == view
 
 
 def test_an_unknown_setting_is_named():
@@ -70,28 +72,37 @@ def test_saving_writes_picture_and_settings_and_overwrites_no_other_view(explore
     assert not problem(explorer) and "Saved" in explorer.status.value
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
     stem = "scene_cat_dog_gradient_rollout_cat"
-    assert names == sorted(
-        f"{stem}{two}.{kind}" for two in ("", "_2") for kind in ("png", "pdf", "json")
-    )
+    assert names == sorted(f"{stem}{two}{kind}" for two in ("", "_2") for kind in KINDS)
     assert (tmp_path / "saved" / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
+    shown = np.frombuffer(explorer.canvas.maps, "<f4")[:196].reshape(14, 14)
+    np.testing.assert_array_equal(np.load(tmp_path / "saved" / f"{stem}.npy"), shown)
+    table = pd.read_csv(tmp_path / "saved" / f"{stem}.csv")
+    pivoted = table.pivot(index="row", columns="column", values="value")
+    np.testing.assert_allclose(pivoted, shown, rtol=1e-6)
+    names: dict = {"model": explorer.session.model}
+    exec((tmp_path / "saved" / f"{stem}.py").read_text(), names)
+    np.testing.assert_allclose(names["explanation"].map[0], shown, rtol=1e-5)
     again = explore(**json.loads((tmp_path / "saved" / f"{stem}.json").read_text()))
     assert again.view.settings == explorer.view.settings and again.view.image == SCENE
     again.close()
 
 
-def test_a_page_without_a_kernel_gets_the_picture_of_the_open_tab(explorer):
-    bundle = explorer._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    map_shape = matplotlib.image.imread(io.BytesIO(base64.b64decode(bundle["image/png"]))).shape
+def test_a_page_without_a_kernel_gets_the_picture_of_the_open_tab(explorer, monkeypatch):
+    outputs: dict[str, list[dict]] = {"": []}
+
+    def keep(data, *, raw, display_id="", update=False):
+        assert raw and (display_id in outputs) == (update or not display_id)
+        outputs.setdefault(display_id, []).append(data)
+
+    for module in ("explorer", "still"):
+        monkeypatch.setattr(f"rollout.explorer.{module}.display", keep)
+    explorer._ipython_display_()
     explorer.tabs.selected_index = 1
-    png = base64.b64decode(explorer._repr_mimebundle_()["image/png"])
-    assert matplotlib.image.imread(io.BytesIO(png)).shape != map_shape
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_exported_page_has_the_picture(explorer):
-    data = explorer._repr_mimebundle_()
-    output = nbformat.v4.new_output("display_data", data=data)
-    cell = nbformat.v4.new_code_cell("explorer", outputs=[output])
-    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
-    assert f'src="data:image/png;base64,{data["image/png"]}"' in page.replace("\n", "")
+    explorer.still.update()
+    (widget,), (first, second) = outputs.values()
+    assert "application/vnd.jupyter.widget-view+json" in widget and "image/png" not in widget
+    shapes = [
+        matplotlib.image.imread(io.BytesIO(base64.b64decode(one["image/png"]))).shape
+        for one in (first, second)
+    ]
+    assert shapes[0] != shapes[1] and first["text/plain"] == repr(explorer)

@@ -114,7 +114,7 @@ def _flow(
             nonlocal done
             before, done = done, done + finished
             bar.update(finished)
-            if progress is not None and 20 * done // total > 20 * before // total:
+            if progress is not None and 100 * done // total > 100 * before // total:
                 progress(done / total)
 
         flow = solve(

@@ -4,9 +4,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from rollout.explanations.recording import Chosen
 from rollout.explorer.explorer import Explorer
 from rollout.explorer.frame import Patch
-from rollout.settings import Settings
+from rollout.explorer.messages import cure
+from rollout.explorer.view import indices
 
 
 class Events:
@@ -25,6 +27,10 @@ class Events:
         controls.follow.observe(lambda _: explorer.attempt(explorer.set_follow), "value")
         controls.whole.on_click(lambda _: self._show_whole())
         controls.reset.on_click(lambda _: self._reset())
+        controls.undo.on_click(lambda _: explorer.attempt(explorer.undo))
+        controls.cure.on_click(lambda _: self._cure())
+        controls.stop.on_click(lambda _: explorer.attempt(explorer.leave))
+        explorer.edge.undo = partial(explorer.attempt, explorer.undo)
         controls.save.on_click(lambda _: explorer.attempt(explorer.save))
         explorer.canvas.observe(self._on_pointer, "pointer")
         explorer.grid_canvas.observe(self._on_grid_pointer, "pointer")
@@ -36,7 +42,7 @@ class Events:
     def _on_knob(self, _: Any) -> None:
         if not self._controls.quiet:
             explorer = self._explorer
-            explorer.attempt(lambda: explorer.show(self._controls.read(explorer.view)))
+            explorer.attempt(lambda: explorer.show(self._controls.read(explorer.wanted)))
 
     def _on_play(self, change: Any) -> None:
         """The last block steps on; the first stays."""
@@ -45,8 +51,10 @@ class Events:
             self._controls.blocks.value = first, max(first, change["new"])
 
     def _on_class(self, change: Any) -> None:
-        wanted, view = change["new"], self._explorer.view
+        wanted, view = change["new"], self._explorer.wanted
         target, rival = wanted.get("target", view.target), wanted.get("rival", view.rival)
+        if "toggle" in wanted:
+            target = toggled(view.target, wanted["toggle"])
         self._show(replace(view, target=target, rival=None if rival in (-1, target) else rival))
         self._controls.classes.answered = wanted.get("number", 0)
 
@@ -79,9 +87,23 @@ class Events:
         self._explorer.attempt(partial(self._explorer.upload, name, content))
 
     def _show_whole(self) -> None:
-        view = self._explorer.view
+        view = self._explorer.wanted
         self._show(view.with_settings(start_block=0, end_block=None, head=None))
 
+    def _cure(self) -> None:
+        explorer = self._explorer
+        block = explorer.session and cure(explorer.session, explorer.view)
+        if block:
+            self._show(explorer.view.with_settings(start_block=block))
+
     def _reset(self) -> None:
-        view = self._explorer.view
-        self._show(replace(view, rival=None, settings=Settings(), shared_scale=True))
+        """All as in the papers, but for what is looked at: the image, the model, the score."""
+        explorer, view = self._explorer, self._explorer.view
+        self._controls.follow.value = True
+        explorer.attempt(lambda: explorer.show(explorer.at_first(view)))
+
+
+def toggled(target: Chosen | None, index: int) -> Chosen:
+    """A target with a class more, or less; never without any."""
+    classes = frozenset(indices(target)) ^ {index} or frozenset([index])
+    return min(classes) if len(classes) == 1 else classes

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rollout.capture.attention_record import Score
 from rollout.explorer import open_widgets
 from rollout.explorer.events import Events
 from rollout.explorer.explorer import Explorer
 from rollout.explorer.figure import plot_frame
 from rollout.explorer.frame import grid_frame, main_frame
+from rollout.explorer.lesson import read_lesson
 from rollout.explorer.sources import Sources
+from rollout.explorer.teaching import Teaching
 from rollout.models.model import ImageSource, Model
 
 if TYPE_CHECKING:
@@ -16,15 +19,21 @@ if TYPE_CHECKING:
 
 
 def snapshot(
-    model: Model | str, image: ImageSource, *, grid: bool = False, **view: Any
+    model: Model | str,
+    image: ImageSource,
+    *,
+    grid: bool = False,
+    score: Score | None = None,
+    score_name: str = "",
+    **view: Any,
 ) -> "Figure":
     """What `explore` shows, as a figure: for papers, and for notebooks that are read, not run.
 
     Args:
-        model, image, view: as for `explore`.
+        model, image, score, score_name, view: as for `explore`.
         grid: the blocks and heads instead of the map.
     """
-    session, shown = Sources(model, image, Path()).start(view)
+    session, shown = Sources(model, image, Path(), score, score_name).start(view)
     frame = grid_frame(session, shown) if grid else main_frame(session, shown)
     return plot_frame(frame, session.picture())
 
@@ -34,6 +43,9 @@ def explore(
     image: ImageSource = "scene_cat_dog",
     *,
     output_folder: str | Path = "runs/explorer",
+    score: Score | None = None,
+    score_name: str = "",
+    lesson: str | Path | None = None,
     **view: Any,
 ) -> Explorer:
     """An application to look at one image through one model, with every knob at hand.
@@ -42,6 +54,11 @@ def explore(
         model: from `load_model` or `wrap_model`, or a name for `load_model`.
         image: a sample's name, or one image as for `explain`.
         output_folder: for what is saved and uploaded.
+        score: what is followed instead of a class, as for `explain`; for networks without a
+            classifier, and for similarities.
+        score_name: what to call it in titles.
+        lesson: steps beside the picture that set everything, for a class: "five_questions", or a
+            file of one's own in the form of `explorer/lessons/five_questions.toml`.
         view: what to start with: method, target, rival (what to compare with: index or label),
             head_fusion, discard_ratio, start_block, end_block, head, query, legacy, as for
             `explain`, opacity and shared_scale. The JSON that the explorer saves holds all of them:
@@ -50,10 +67,13 @@ def explore(
     Returns:
         A widget; as the last value of a cell it is displayed. Running the cell again closes it.
     """
-    sources = Sources(model, image, Path(output_folder))
+    steps = None if lesson is None else read_lesson(lesson)
+    sources = Sources(model, image, Path(output_folder), score, score_name)
     session, start = sources.start(view)
     main_frame(session, start)  # raises what makes no sense, before there is a widget
     explorer = Explorer(sources, session, start, Path(output_folder))
     Events(explorer)
+    if steps is not None:
+        Teaching(explorer, steps)
     open_widgets.remember(explorer)
     return explorer

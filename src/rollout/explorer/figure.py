@@ -1,9 +1,6 @@
 """A frame of the explorer as a figure, for files and for pages without a browser behind them."""
 
-import json
-import re
-from itertools import count
-from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -13,9 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rollout.explorer.frame import Frame, Panel
-from rollout.explorer.view import View, as_keywords
-from rollout.files import whole_file
-from rollout.names import file_name
 from rollout.plots.figure import colour_bar, figure_png, new_figure
 from rollout.plots.maps import axes_extent, plot_overlay
 from rollout.plots.marks import mark_patch
@@ -46,8 +40,11 @@ def plot_frame(frame: Frame, picture: np.ndarray) -> Figure:
         lines,
         frame.across,
         width=max(side * frame.across, 3.6) + 0.8 * labelled,
-        height=side * height / width * lines + (0.9 if labelled else 1.0),
+        height=side * height / width * lines + (1.0 if labelled else 0.95),
     )
+    if frame.caption:
+        words = fill(f"{frame.source}: {frame.caption}", int(13 * figure.get_figwidth()))
+        figure.suptitle(words, fontsize="small", x=0.01, ha="left", parse_math=False)
     for ax, panel in zip(axes.flat, frame.panels, strict=True):
         _plot_panel(ax, panel, frame, picture)
     if labelled:
@@ -115,39 +112,3 @@ def _bars(axes: np.ndarray, frame: Frame) -> None:
                 pad=0.03,
                 **shape,
             )
-
-
-KINDS = (".png", ".pdf", ".json")
-
-
-def save_view(figure: Figure, view: View, label: str, folder: Path) -> list[Path]:
-    """Write picture and settings; only the same view saved again is overwritten.
-
-    Args:
-        label: the target's, for the name.
-
-    Returns:
-        The files: PNG, PDF, JSON.
-    """
-    parts = [Path(view.image).stem, view.method, label]
-    stem = "_".join(
-        re.sub(r"\W+", "_", file_name(part, most=100)).strip("_") for part in parts if part
-    )
-    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-    content = json.dumps(as_keywords(view), indent=2) + "\n"
-    stem = next(name for name in names if _is_free(folder / name, content))
-    png, pdf, settings = files = [folder / (stem + end) for end in KINDS]
-    for path in (png, pdf):
-        with whole_file(path) as partial:
-            figure.savefig(partial, dpi=200)
-    with whole_file(settings) as partial:
-        partial.write_text(content)
-    return files
-
-
-def _is_free(stem: Path, content: str) -> bool:
-    """Whether nothing has this name, or the same settings."""
-    settings = stem.with_name(stem.name + ".json")
-    if settings.is_file():
-        return settings.read_text() == content
-    return not any(stem.with_name(stem.name + end).exists() for end in KINDS)

@@ -4,11 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rollout.explanations.recording import Chosen
+from rollout.explorer.captions import caption, rest, source
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 from rollout.maths.dominance import above, scale_top, shared_top
 from rollout.maths.token_layout import Extent
 from rollout.models.outputs import as_text
+from rollout.names import one_line
 from rollout.settings import METHODS, titled
 
 Patch = tuple[int, int]
@@ -55,6 +58,7 @@ class Frame:
         traced_unit: what the values mean where a patch is traced.
         row_labels, column_labels: of the rows and columns of panels; panels have no titles then.
         extent: the pixels of the image that the maps cover; None is all of it.
+        caption: blocks, heads and all else that made the maps; `source` is model and image.
     """
 
     panels: tuple[Panel, ...]
@@ -66,6 +70,8 @@ class Frame:
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
     extent: Extent | None = None
+    caption: str = ""
+    source: str = ""
 
     def bar(self, panel: Panel) -> tuple[float, float]:
         """Where the panel's bar begins and ends; one bar for panels of many scales has shares."""
@@ -103,6 +109,8 @@ def main_frame(session: Session, view: View, hover: Patch | None = None) -> Fram
         view.shared_scale,
         unit_of(view.with_settings(query=(0, 0))),
         extent=session.recording.layout.extent,
+        caption=caption(session, shown),
+        source=source(view),
     )
 
 
@@ -127,6 +135,8 @@ def grid_frame(session: Session, view: View) -> Frame:
         tuple(f"block {block + 1}" for block in range(blocks)),
         tuple(f"head {head + 1}" for head in range(heads)),
         session.recording.layout.extent,
+        f"{METHODS[view.method].title}, each block and head alone, {rest(view)}",
+        source(view),
     )
 
 
@@ -154,10 +164,14 @@ def blind_to_class(view: View) -> bool:
     return view.rival is not None and not METHODS[view.method].gradients
 
 
-def _title(session: Session, view: View, target: int | None) -> str:
+def _title(session: Session, view: View, target: Chosen | None) -> str:
     method = titled(view.method, view.settings)
-    if target is None or not METHODS[view.method].gradients:
+    if not METHODS[view.method].gradients:
         return method
+    if target is None:
+        return f"{method}: {one_line(view.score_name)}" if view.score_name else method
+    if isinstance(target, frozenset):
+        return f"{method}: {session.short_label(target)}"
     answer = as_text(session.probabilities[target], session.logits[target])
     return f"{method}: {session.short_label(target)} ({answer})"
 

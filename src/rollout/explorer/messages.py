@@ -1,11 +1,11 @@
 """The line above the explorer's picture: what is shown, what is being done, what went wrong."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
 
-from rollout.explanations.methods import WHOLE
+from rollout.explanations.recording import Chosen
 from rollout.explorer.frame import blind_to_class
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
@@ -16,29 +16,40 @@ NOTICED = 0.2  # seconds that a change may take before one asks oneself whether 
 
 
 class StatusLine(widgets.HTML):
-    """Two lines high, so that the picture below never moves."""
+    """Two lines high, so that the picture below never moves.
+
+    Attributes:
+        said: called with each sentence, without its looks.
+    """
 
     def __init__(self) -> None:
-        super().__init__(layout={"height": "40px", "overflow": "auto"})
+        super().__init__(layout={"height": "36px", "overflow": "auto", "flex": "1 1 auto"})
+        self.said: Callable[[str], object] = lambda sentence: None
+        self._doing = ""
 
     def say(self, sentence: str) -> None:
         self.value = line(html.escape(sentence))
+        self.said(sentence)
 
     def busy(self, sentence: str) -> None:
         self.value = busy(sentence)
+        self.said(sentence)
 
     def problem(self, error: Exception) -> None:
         self.value = problem(error)
+        self.said(f"Not done: {as_sentence(error)}")
 
     def progress(self, share: float) -> None:
-        self.busy(f"Solving the flow to every patch: {share:.0%}")
+        self.value = busy(f"{self._doing}: {share:.0%}")
 
     def announce(self, session: Session, before: View, view: View) -> None:
         """Say what is being done where it takes long; a flash would only be in the way."""
+        method = METHODS[view.method]
         followed = {view.target, view.rival} - {before.target, before.rival, None}
-        if view.method in WHOLE:
-            self.busy("Solving the flow to every patch ...")
-        elif METHODS[view.method].gradients and followed and session.slowest > NOTICED:
+        if session.takes(view.method, view.settings) > NOTICED:
+            self._doing = f"Computing {method.title}, patch by patch"
+            self.busy(f"{self._doing} ...")
+        elif method.gradients and followed and session.slowest > NOTICED:
             self.busy(
                 f"Following {one_line(session.label(followed.pop()))} back through the network ..."
             )
@@ -63,16 +74,18 @@ def busy(sentence: str) -> str:
     return line(f'<b class="rollout-busy">{SPINNER}{html.escape(sentence)}</b>')
 
 
-def problem(error: Exception) -> str:
-    """An error as a sentence; what is not one of ours says its kind."""
+def as_sentence(error: Exception) -> str:
+    """An error's words; what is not one of ours says its kind."""
     message = " ".join(str(error).split()) or "no message"
     message = message.replace("use legacy=False", "untick the arithmetic of vit-explain")
     if not isinstance(error, ValueError | OSError | TypeError | RuntimeError):
         message = f"{type(error).__name__}: {message}"
-    short = message if len(message) <= LONGEST else message[:LONGEST] + " ..."
-    return line(
-        f'<span class="rollout-problem" style="color:#c62828">\u26a0 {html.escape(short)}</span>'
-    )
+    return message if len(message) <= LONGEST else message[:LONGEST] + " ..."
+
+
+def problem(error: Exception) -> str:
+    words = html.escape(as_sentence(error))
+    return line(f'<span class="rollout-problem">\u26a0 {words}</span>')
 
 
 def described(session: Session, view: View) -> str:
@@ -94,13 +107,25 @@ def described(session: Session, view: View) -> str:
     return " ".join(parts)
 
 
+def cure(session: Session, view: View) -> int | None:
+    """The first block that should count, so that no patch dominates; None where none does."""
+    found = [session.dominance(view.method, target, view.settings) for target in _shown(view)]
+    return max((one.start_block for one in found if one and one.start_block), default=None)
+
+
+def _shown(view: View) -> list[Chosen | None]:
+    """The targets whose maps differ."""
+    several = view.rival is not None and not blind_to_class(view)
+    return [view.target, view.rival] if several else [view.target]
+
+
 def _dominated(session: Session, view: View) -> list[str]:
     """A sentence for each map that one patch dominates."""
-    several = view.rival is not None and not blind_to_class(view)
-    sentences = []
-    for target in [view.target, view.rival] if several else [view.target]:
+    targets, sentences = _shown(view), []
+    for target in targets:
         found = session.dominance(view.method, target, view.settings)
         if found is not None:
+            several = len(targets) > 1
             sentence = f"{session.short_label(target)}: {found}." if several else f"{found}."
             sentences.append(sentence[0].upper() + sentence[1:])
     return sentences

@@ -8,9 +8,19 @@ from typing import Any, Protocol
 import ipywidgets as widgets
 from IPython import get_ipython
 
+MOST = 4  # alive in one kernel; a recording of 1370 tokens takes half a gigabyte
+RETIRED = f"closed to free memory: a kernel keeps the last {MOST} explorers; run its cell again"
+CLOSED = (
+    "this explorer was closed, because its cell ran again or because a kernel keeps the last "
+    f"{MOST} explorers; use a newer one, or run its cell again"
+)
+
 
 class Closable(Protocol):
     def close(self) -> None: ...
+
+    def retire(self) -> None:
+        """Close it, and leave a picture that says so."""
 
 
 # Cell -> (one run of it, what that run opened)
@@ -18,14 +28,18 @@ _open: dict[str, tuple[str, list[Closable]]] = {}
 
 
 def remember(application: Closable) -> None:
-    """Close what earlier runs of this cell opened; several of the same run live side by side."""
+    """Close what earlier runs of this cell opened; of all others the last few stay alive."""
     cell, run = _this_run()
     earlier, opened = _open.get(cell, (run, []))
     if earlier != run:
         for stale in opened:
             stale.close()
         opened = []
-    _open[cell] = (run, [*opened, application])
+    _open.pop(cell, None)
+    _open[cell] = (run, [*opened, application])  # the newest stand last
+    alive = [one for _, applications in _open.values() for one in applications]
+    for old in alive[:-MOST]:
+        old.retire()
 
 
 def forget(application: Closable) -> None:

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from rollout.explanations.kept_maps import KeptMaps
+from rollout.explanations.recording import Chosen
+from rollout.explorer.view import indices
 from rollout.maths.metrics import mass_on_object
 from rollout.models.model import Model
 from rollout.names import one_line
+from rollout.settings import METHODS, Settings
 
 
 @dataclass
@@ -19,9 +22,15 @@ class Session(KeptMaps):
 
     Attributes:
         coverage: the answer key: label to the share of each patch, (rows, columns); {} without one.
+        shown_ratios: the discard ratios that were asked for.
     """
 
     coverage: Mapping[str, Tensor] = field(default_factory=dict)
+    shown_ratios: set[float] = field(default_factory=set, init=False)
+
+    def relevance(self, method: str, target: Chosen | None, settings: Settings) -> np.ndarray:
+        self.shown_ratios.add(settings.discard_ratio)
+        return super().relevance(method, target, settings)
 
     @property
     def model(self) -> Model:
@@ -35,9 +44,19 @@ class Session(KeptMaps):
 
     @property
     def predicted(self) -> int | None:
-        """The class of the highest logit; None without a classifier."""
+        """The class of the highest logit; None without a classifier, or where a score is given."""
         predicted = self.recording.predicted
-        return None if predicted is None else int(predicted)
+        return None if predicted is None or self.recording.score is not None else int(predicted)
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is something to follow back: a class, or the score that was given."""
+        return bool(self.model.num_classes) or self.recording.score is not None
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that make sense here."""
+        return [name for name, one in METHODS.items() if self.follows or not one.gradients]
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -46,12 +65,14 @@ class Session(KeptMaps):
             return np.zeros(0, np.float32)
         return self.model.probabilities(self.recording.record.logits)[0].cpu().numpy()
 
-    def label(self, target: int | None) -> str:
-        return "" if target is None else self.model.label(target)
+    def label(self, target: Chosen | None) -> str:
+        """A class's; those of a set with a plus between them."""
+        return " + ".join(self.model.label(index) for index in indices(target))
 
-    def short_label(self, target: int | None) -> str:
+    def short_label(self, target: Chosen | None) -> str:
         """The first of the synonyms that ImageNet's labels list, for titles."""
-        return one_line(self.label(target).split(",")[0])
+        labels = (self.model.label(index).split(",")[0] for index in indices(target))
+        return one_line(" + ".join(labels))
 
     def picture(self) -> np.ndarray:
         """The image as the network saw it, (height, width, 3) in [0, 1]."""

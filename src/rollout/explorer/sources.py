@@ -1,14 +1,15 @@
 """Which model and which image the explorer shows, by the names that its controls have for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rollout.capture.attention_record import Score
 from rollout.demo.samples import load_masks, mask_as_seen, sample_names, sample_path
-from rollout.explanations.recording import record_model
+from rollout.explanations.recording import Chosen, record_model
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
@@ -20,6 +21,7 @@ from rollout.models.model import ImageSource, Model
 from rollout.names import file_name
 
 GIVEN_IMAGE = "the given image"
+TARGETS = ("target", "rival")
 
 
 class Sources:
@@ -29,9 +31,24 @@ class Sources:
         model: what was given to `explore`, or a name for `load_model`.
         image: a sample's name, a path, or an image as `explain` takes it.
         folder: where uploaded files go.
+        score: what is differentiated instead of a class's logit, as for `explain`.
+        score_name: what to call it.
     """
 
-    def __init__(self, model: Model | str, image: ImageSource, folder: Path) -> None:
+    def __init__(
+        self,
+        model: Model | str,
+        image: ImageSource,
+        folder: Path,
+        score: Score | None = None,
+        score_name: str = "",
+    ) -> None:
+        if score_name and score is None:
+            raise ValueError(
+                f"the view follows a score, {score_name!r}; give it: explore(..., score=...)"
+            )
+        self._score = score
+        self.score_name = score_name or ("the given score" if score else "")
         self._given_models = {} if isinstance(model, str) else {model.name: model}
         self.first_model = model if isinstance(model, str) else model.name
         self._given_image = None if isinstance(image, str | Path) else image
@@ -49,16 +66,19 @@ class Sources:
         Raises:
             OSError, TypeError, ValueError: what makes no sense.
         """
-        names = self.first_model, self.first_image
-        session = self.session(*names)
-        chosen = {
-            name: session.model.class_index(keywords[name])
-            for name in ("target", "rival")
-            if keywords.get(name) is not None
-        }
-        method = "gradient_rollout" if session.model.num_classes else "attention_rollout"
+        session = self.session(self.first_model, self.first_image)
+        return session, self.view(session, self.first_model, self.first_image, keywords)
+
+    def view(self, session: Session, model: str, image: str, keywords: Mapping[str, Any]) -> View:
+        """What `explore` shows of a session with these keywords; all else by default."""
+        classes = {name: keywords[name] for name in TARGETS if keywords.get(name) is not None}
+        if self._score is not None and classes:
+            raise ValueError("give targets or a score, not both")
+        chosen = {name: _classes(session.model, one) for name, one in classes.items()}
+        method = "gradient_rollout" if session.follows else "attention_rollout"
         given = {"method": method, "target": session.predicted, **keywords, **chosen}
-        return session, from_keywords(names[1], names[0], self.given(*names), given)
+        given["score_name"] = self.score_name
+        return from_keywords(image, model, self.given(model, image), given)
 
     def session(self, model: str, image: str) -> Session:
         """Run the network once.
@@ -66,11 +86,12 @@ class Sources:
         Raises:
             OSError, ValueError: no such model or image, or one that cannot be explained.
         """
-        return open_session(self._model(model), *self._image(image))
+        return open_session(self._model(model), *self._image(image), score=self._score)
 
     def given(self, model: str, image: str) -> frozenset[str]:
         """What code cannot name: see `View.given`."""
         names = {"model"} if model in self._given_models else set()
+        names |= {"score"} if self._score is not None else set()
         return frozenset(names | ({"image"} if image == GIVEN_IMAGE else set()))
 
     def add_upload(self, name: str, content: bytes) -> str:
@@ -113,15 +134,28 @@ class Sources:
         return path, load_masks(path) if name in sample_names() else {}
 
 
+def _classes(model: Model, target: Any) -> Chosen:
+    """An index or label as an index; several, in a set or as JSON has them, as a set of these."""
+    if isinstance(target, Set | list):
+        several = frozenset(model.class_index(one) for one in target)
+        return min(several) if len(several) == 1 else several
+    return model.class_index(target)
+
+
 def open_session(
-    model: Model, image: ImageSource, masks: Mapping[str, np.ndarray] | None = None
+    model: Model,
+    image: ImageSource,
+    masks: Mapping[str, np.ndarray] | None = None,
+    *,
+    score: Score | None = None,
 ) -> Session:
     """Run the model once on one image.
 
     Args:
         masks: the answer key, label to (height, width) of bool on the image as it was given.
+        score: what is differentiated instead of a class's logit, as for `explain`.
     """
-    recording = record_model(model, image)
+    recording = record_model(model, image, score=score)
     if len(recording.images) != 1:
         raise ValueError(f"the explorer shows one image, got {len(recording.images)}")
     grid_size, extent = recording.layout.grid_size, recording.layout.extent

@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rollout.demo.samples import sample_names
+from rollout.explanations.recording import Chosen
 from rollout.names import one_line, quoted
-from rollout.settings import DEFAULTS, Settings
+from rollout.settings import DEFAULTS, METHODS, Settings
 
 
 @dataclass(frozen=True)
@@ -15,22 +16,25 @@ class View:
     Attributes:
         image: a sample's name or a path; for an image that was given as an object, what it is.
         model: its name.
-        target, rival: class indices; the map is the target's, the rival is what it is compared
-            with, None for neither.
+        target, rival: class indices, or sets of them, of which the sum of logits is followed; the
+            map is the target's, the rival is what it is compared with, None for neither.
         opacity: of the map over the image, where it is highest, in [0, 1].
         shared_scale: whether the maps beside each other share one scale.
-        given: which of "model" and "image" only the caller of `explore` has, and code cannot name.
+        given: which of "model", "image" and "score" only the caller of `explore` has, and code
+            cannot name.
+        score_name: what is followed instead of a class; "" where classes are.
     """
 
     image: str
     model: str
     method: str = "gradient_rollout"
-    target: int | None = None
-    rival: int | None = None
+    target: Chosen | None = None
+    rival: Chosen | None = None
     settings: Settings = DEFAULTS
     opacity: float = 0.8
     shared_scale: bool = True
     given: frozenset[str] = frozenset()
+    score_name: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
@@ -40,6 +44,13 @@ class View:
         return replace(self, settings=replace(self.settings, **knobs))
 
 
+def indices(target: Chosen | None) -> list[int]:
+    """The classes of a target, in order."""
+    if target is None:
+        return []
+    return sorted(target) if isinstance(target, frozenset) else [int(target)]
+
+
 KNOBS = tuple(field.name for field in fields(Settings))
 
 
@@ -47,7 +58,12 @@ def as_keywords(view: View) -> dict[str, Any]:
     """The view as JSON can hold it; `explore(**keywords)` shows it again."""
     keywords = asdict(view)
     del keywords["given"]
+    if not view.score_name:
+        del keywords["score_name"]
     settings = keywords.pop("settings")
+    for name in ("target", "rival"):
+        if isinstance(keywords[name], frozenset):
+            keywords[name] = sorted(keywords[name])  # JSON has no sets
     return keywords | settings
 
 
@@ -101,10 +117,12 @@ def _sources(view: View, sample: bool) -> list[str]:
         if name in view.given
         else f"{name} = {code}"
         for name, code in named.items()
-    ]
+    ] + [f"# score: {one_line(view.score_name)}, the one that explore() was given"] * (
+        "score" in view.given
+    )
 
 
-def _call(name: str, view: View, target: int | None, label: str | None) -> list[str]:
+def _call(name: str, view: View, target: Chosen | None, label: str | None) -> list[str]:
     """One call of `explain`; what is left at its default is left out."""
     lines = [
         f"{name} = explain(",
@@ -113,7 +131,11 @@ def _call(name: str, view: View, target: int | None, label: str | None) -> list[
         f"    method={quoted(view.method)},",
     ]
     if target is not None:
-        lines.append(f"    target={target}," + (f"  # {one_line(label)}" if label else ""))
+        classes = ", ".join(map(str, indices(target)))
+        shown = f"{{{classes}}}" if isinstance(target, frozenset) else classes
+        lines.append(f"    target={shown}," + (f"  # {one_line(label)}" if label else ""))
+    if "score" in view.given and METHODS[view.method].gradients:
+        lines.append("    score=score,")
     default, settings = DEFAULTS, view.settings
     for knob in KNOBS:
         value = getattr(settings, knob)

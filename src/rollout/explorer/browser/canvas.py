@@ -50,7 +50,7 @@ class MapCanvas(anywidget.AnyWidget):
         pointer: the last thing that mouse or keys did.
     """
 
-    _esm = script("floats", "canvas")
+    _esm = script("floats", "frames", "paint", "canvas")
     _css = style("canvas")
     picture = traitlets.Bytes().tag(sync=True)
     maps = traitlets.Bytes().tag(sync=True)
@@ -60,12 +60,16 @@ class MapCanvas(anywidget.AnyWidget):
     traced = traitlets.Int(0).tag(sync=True)
     opacity = traitlets.Float(0.8).tag(sync=True)
     follow = traitlets.Bool(True).tag(sync=True)
-    largest = traitlets.Int(400).tag(sync=True)  # side of a panel, in pixels
+    largest = traitlets.Int(640).tag(sync=True)  # side of a panel, in pixels
     pointer = traitlets.Dict().tag(sync=True, echo_update=False)
     _size = (1, 1)  # of the image, (height, width)
 
-    def show(self, frame: Frame) -> None:
-        """Paint a frame; one message."""
+    def show(self, frame: Frame, *, hovered: bool = False) -> None:
+        """Paint a frame; one message.
+
+        Args:
+            hovered: whether it is there only while a patch is hovered.
+        """
         values = np.stack([panel.values for panel in frame.panels]).astype("<f4")
         rows, columns = values.shape[1:]
         with self.hold_sync():
@@ -80,6 +84,8 @@ class MapCanvas(anywidget.AnyWidget):
                 "extent": shares(frame.extent, self._size),
                 "shared": frame.shared,
                 "tracedUnit": frame.traced_unit,
+                "caption": frame.caption,
+                "hovered": hovered,
                 "rowLabels": frame.row_labels,
                 "columnLabels": frame.column_labels,
                 "panels": [_described(panel) for panel in frame.panels],

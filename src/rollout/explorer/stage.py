@@ -1,0 +1,184 @@
+"""What the explorer shows and how it is painted; `explorer.py` has what a person does with it."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+
+import ipywidgets as widgets
+
+from rollout.explanations.kept_maps import Kept
+from rollout.explanations.recording import Chosen
+from rollout.explorer import open_widgets
+from rollout.explorer.browser.edge import Edge
+from rollout.explorer.controls import Controls
+from rollout.explorer.curve import as_svg, sweep_curve
+from rollout.explorer.figure import frame_png
+from rollout.explorer.frame import Frame, Patch, grid_frame, main_frame, traces
+from rollout.explorer.history import History
+from rollout.explorer.messages import NOTICED, StatusLine, cure, described, shares_table
+from rollout.explorer.panes import CODE, GRID, Panes
+from rollout.explorer.session import Session
+from rollout.explorer.slow import Slow
+from rollout.explorer.still import Still
+from rollout.explorer.view import View, as_code
+from rollout.settings import METHODS
+
+
+class Stage(widgets.VBox):
+    """The widgets, and the view that they show.
+
+    Attributes:
+        view: what is shown.
+        wanted: what was asked for; differs from `view` while a map takes seconds.
+        session: the recorded image; None once closed.
+    """
+
+    def __init__(self, images: list[str], session: Session, view: View) -> None:
+        self.session: Session | None = session
+        self.view = self.wanted = view
+        self.controls = Controls(images, view.model)
+        self.panes, self.status, self.edge = Panes(), StatusLine(), Edge()
+        self.canvas, self.grid_canvas = self.panes.canvas, self.panes.grid_canvas
+        self.tabs, self.shares, self.curve = self.panes.tabs, self.panes.shares, self.panes.curve
+        self.body = widgets.HBox(
+            [self.controls.column(), self.tabs],
+            # Where both do not fit beside each other, the picture is above the controls.
+            layout={"width": "100%", "flex_flow": "row wrap-reverse", "align_items": "flex-end"},
+        )
+        super().__init__(
+            [
+                self.edge,
+                widgets.HBox([self.status, self.controls.cure, self.controls.stop]),
+                self.body,
+            ]
+        )
+        self.add_class("rollout-explorer")
+        self.edge.shown = self.model_id
+        self.status.said = partial(setattr, self.edge, "said")
+        self.history, self.still = History(), Still(self._png, lambda: repr(self))
+        self.slow = Slow(self.status.progress)
+        self.enter(session, view)
+
+    @property
+    def _live(self) -> Session:
+        if self.session is None:
+            raise RuntimeError(open_widgets.CLOSED)
+        return self.session
+
+    def enter(self, session: Session, view: View) -> None:
+        """Show another recording."""
+        frame = main_frame(session, view)  # raises what makes no sense, before anything changes
+        self.slow.stop()
+        self.session = session
+        session.progress = self.status.progress
+        self._curves = Kept(16)
+        self.controls.fit(session)
+        for canvas in (self.canvas, self.grid_canvas):
+            canvas.show_picture(session.picture())
+        self.panes.colours.value = self.canvas.picture
+        self._paint(view, frame)
+
+    def show(self, view: View, *, undone: bool = False) -> None:
+        """Show a view; a map that takes seconds is computed meanwhile, and can be left.
+
+        Args:
+            undone: whether it was shown before, and is no step to go back.
+        """
+        session = self._live
+        self.slow.stop()
+        if not undone:
+            self.history.moved(self.view, view)
+        self.status.announce(session, self.view, view)
+        if session.takes(view.method, view.settings) <= NOTICED or _known(session, view):
+            self._paint(view, main_frame(session, view))
+            return
+        self.wanted, self.controls.stop.layout.display = view, ""
+        session.prepare(view.method, _targets(view), view.settings)
+
+        def compute(report: Callable[[float], None]) -> Frame:
+            session.progress = report
+            return main_frame(session, view)
+
+        self.slow.start(compute, partial(self._computed, view))
+
+    def _computed(self, view: View, frame: Future) -> None:
+        self._live.progress = self.status.progress
+        self.attempt(lambda: self._paint(view, frame.result()))
+
+    def leave(self) -> None:
+        """Give up what is being computed."""
+        self.slow.stop()
+        self._paint(self.view, main_frame(self._live, self.view))
+
+    def hover(self, patch: Patch | None) -> None:
+        """All patches at once where that is quick: the browser then follows the mouse alone."""
+        every = traces(self._live, self.view) if patch else None
+        if every is not None:
+            self.canvas.show_traces(every)
+        else:
+            self.canvas.show(main_frame(self._live, self.view, patch), hovered=patch is not None)
+
+    def _paint(self, view: View, frame: Frame) -> None:
+        """The picture first; what is beside it takes longer."""
+        session = self._live
+        self.view = self.wanted = view
+        self.controls.stop.layout.display = "none"
+        self.canvas.show(frame)
+        self.controls.write(view)
+        self.set_follow()
+        self.status.say(described(session, view))
+        self.controls.offer(cure(session, view))
+        curve = sweep_curve(session, view, self._curves)
+        self.curve.value = as_svg(curve, view.settings.discard_ratio)
+        self.shares.value = shares_table(session.shares(frame.panels[0].values), view)
+        self.show_tab()
+
+    def show_tab(self) -> None:
+        """What is on the other tabs is made when they are opened."""
+        if self.panes.open == GRID:
+            self.grid_canvas.show(grid_frame(self._live, self.view))
+        elif self.panes.open == CODE:
+            self.panes.code.text = self.code
+        self.still.changed()
+
+    def _frame(self) -> Frame:
+        """What the open tab shows."""
+        make = grid_frame if self.panes.open == GRID else main_frame
+        return make(self._live, self.view)
+
+    @property
+    def code(self) -> str:
+        """The calls that make what is shown, ready to run."""
+        self.slow.wait()
+        label, rival = (self._live.label(index) for index in (self.view.target, self.view.rival))
+        return as_code(self.view, label, rival)
+
+    def set_follow(self) -> None:
+        """Hovering waits for no map that takes seconds, and asks for none that there is not."""
+        quick = self._live.takes(self.view.method, self.view.settings) <= NOTICED
+        traced = quick and METHODS[self.view.method].traces
+        self.canvas.follow = self.controls.follow.value and traced
+
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Do it, or say in a sentence why not."""
+        try:
+            action()
+        except Exception as error:  # a front end would drop the traceback, and look dead
+            self.status.problem(error)
+            if self.session is not None:
+                self.wanted, self.controls.stop.layout.display = self.view, "none"
+                self.controls.write(self.view)  # they say what is shown, not what was refused
+
+    def _png(self, note: str) -> bytes:
+        frame = self._frame()
+        said = f"{frame.caption} ({note})" if note else frame.caption
+        return frame_png(replace(frame, caption=said), self._live.picture())
+
+
+def _known(session: Session, view: View) -> bool:
+    return all(session.has(view.method, target, view.settings) for target in _targets(view))
+
+
+def _targets(view: View) -> list[Chosen | None]:
+    return [view.target] if view.rival is None else [view.target, view.rival]
