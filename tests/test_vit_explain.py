@@ -261,7 +261,7 @@ def test_the_category_must_be_one_of_the_network_s(network, image, legacy):
             rollout(image, category)
     with pytest.raises(ValueError, match="no labels to look 'dog' up in"):
         rollout(image, "dog")
-    with pytest.raises(TypeError, match="NoneType"):
+    with pytest.raises(TypeError, match="category_index must be one class, got None"):
         rollout(image, None)
     for category in (np.int64(3), torch.tensor(3), torch.tensor([3])):
         np.testing.assert_array_equal(rollout(image, category), rollout(image, 3))

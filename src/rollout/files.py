@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 from stat import S_IMODE
+
+from rollout.errors import shown
 
 # An installed package carries the data inside it; a checkout keeps it at its root.
 _PACKAGE = Path(__file__).parent
@@ -20,7 +23,20 @@ MANIFEST = DATA / "SHA256SUMS"  # as `sha256sum` writes and checks it
 
 
 def as_path(path: str | Path) -> Path:
-    """The path with `~` as the home folder, as a shell reads it."""
+    """The path with `~` as the home folder, as a shell reads it.
+
+    Raises:
+        TypeError, ValueError: it is no path, or no file can have this name.
+    """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"a path must be a text or a Path, got {shown(path)}")
+    name = str(path)
+    try:
+        unfit = "\0" in name or not os.fsencode(name).strip()
+    except UnicodeEncodeError:
+        unfit = True
+    if unfit:
+        raise ValueError(f"no file can have the path {shown(name)}")
     return Path(path).expanduser()
 
 

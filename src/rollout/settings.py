@@ -1,9 +1,9 @@
 """What can be chosen: methods, head fusions, ratio, blocks, head, query. Imports nothing heavy."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rollout.errors import shown
 
@@ -43,11 +43,17 @@ class Settings:
         check_head_fusion(self.head_fusion)
         check_discard_ratio(self.discard_ratio)
         check_backward(self.backward)
+        check_flag("legacy", self.legacy)
         if self.legacy and self.backward != "plain":
             raise ValueError(
-                f"vit-explain has the plain backward pass, not {self.backward!r}; use legacy=False "
-                "or backward='plain'"
+                f"vit-explain has the plain backward pass, not {shown(self.backward)}; use "
+                "legacy=False or backward='plain'"
             )
+        for name in ("discard_ratio", "start_block", "end_block", "head", "query"):
+            value = _plain(getattr(self, name))
+            if not _is_hashable(value):  # settings are keys of the maps that are kept
+                raise ValueError(f"{name} must be numbers, got {shown(value)}")
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -122,12 +128,48 @@ def check_discard_ratio(discard_ratio: float) -> None:
 def check_backward(backward: str, method: str | None = None) -> None:
     """Also that the method, if one is given, has gradients that it could change."""
     if not isinstance(backward, str) or backward not in BACKWARDS:
-        raise ValueError(f"backward must be one of {', '.join(BACKWARDS)}; got {backward!r}")
+        raise ValueError(f"backward must be one of {', '.join(BACKWARDS)}; got {shown(backward)}")
     if backward != "plain" and method is not None and not METHODS[method].gradients:
         raise ValueError(
             f"{method} takes no gradients, so backward={backward!r} would change nothing; use "
             "backward='plain', or a method with gradients such as gradient_rollout"
         )
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as Python's, so that settings read the same in code, JSON and a table."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    numpy = isinstance(value, Real) and hasattr(value, "item")
+    return value.item() if numpy else value
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+
+
+def check_list(name: str, values: Any) -> None:
+    """Refuse what does not hold several, one after the other, and what is empty."""
+    several = isinstance(values, Collection) and not isinstance(values, str | bytes | Mapping)
+    if not several or getattr(values, "ndim", 1) != 1:  # of arrays and tensors
+        raise ValueError(f"{name} must be a list, got {shown(values)}; write [{shown(values)}]")
+    if not len(values):
+        raise ValueError(f"{name} is empty; give at least one")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no number of things, 1 or more."""
+    if not is_index(value) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1 on, got {shown(value)}")
 
 
 def is_index(value: object) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import record_attention
 from rollout.capture.unfused import record_unfused, score_gradients
+from rollout.errors import shown
 from rollout.maths.legacy import (
     check_legacy_fusion,
     legacy_attention_rollout,
@@ -27,6 +28,7 @@ from rollout.maths.token_layout import TokenLayout
 from rollout.models.labels import class_index
 from rollout.models.layout import read_layout
 from rollout.models.model import Model
+from rollout.models.preprocess import check_batch
 from rollout.models.readout import declared_pooling, read_readout
 from rollout.settings import HeadFusion, check_discard_ratio, check_head_fusion
 
@@ -43,6 +45,15 @@ class _DropIn:
     legacy: bool
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module | Model):
+            raise TypeError(
+                f"model must be a network or a Model, got {type(self.model).__name__}; load_model "
+                "loads one by its name"
+            )
+        if not isinstance(self.attention_layer_name, str):
+            raise TypeError(
+                f"attention_layer_name must be a text, got {shown(self.attention_layer_name)}"
+            )
         check_head_fusion(self.head_fusion)
         check_discard_ratio(self.discard_ratio)
 
@@ -50,11 +61,17 @@ class _DropIn:
         network = self.model.network if isinstance(self.model, Model) else self.model
         image = self.model.images(image) if isinstance(self.model, Model) else image
         network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                "input_tensor must be a tensor (1, channels, height, width), got "
+                f"{type(image).__name__}; a Model takes pictures, too"
+            )
         if image.dim() != 4 or len(image) != 1:
             raise ValueError(
                 "input_tensor must be one image, (1, channels, height, width), got "
                 f"{tuple(image.shape)}; `explain` takes batches"
             )
+        check_batch(image)
         with torch.inference_mode(False):
             compute = self._legacy if self.legacy else self._corrected
             return _scaled(compute(network, image, category))
@@ -148,7 +165,12 @@ class VITAttentionGradRollout(_DropIn):
         `category_index` may be a label where the model has labels.
         """
         if not isinstance(category_index, str):
-            category_index = operator.index(category_index)  # numpy's, or a tensor of one element
+            try:  # numpy's, or a tensor of one element
+                category_index = operator.index(category_index)
+            except (TypeError, RuntimeError):
+                raise TypeError(
+                    f"category_index must be one class, got {shown(category_index)}"
+                ) from None
         return self._mask(input_tensor, category_index)
 
 
@@ -164,8 +186,8 @@ def _pick_blocks(network: nn.Module, record: AttentionRecord, layer_name: str) -
     ]
     if not blocks:
         raise ValueError(
-            f"attention_layer_name={layer_name!r} picks none of the attention modules, such as "
-            f"{record.blocks[0].module!r}; the default {ALL_BLOCKS!r} takes all"
+            f"attention_layer_name={shown(layer_name)} picks none of the attention modules, such "
+            f"as {record.blocks[0].module!r}; the default {ALL_BLOCKS!r} takes all"
         )
     return replace(record, blocks=tuple(blocks))
 

@@ -369,7 +369,7 @@ def test_other_weights_and_versions_are_refused(model, photos, tmp_path):
         ({"methods": ["gradcam"]}, "method must be one of"),
         ({"targets": ["*horse*"]}, "no label of small fits"),
         ({"targets": ["horse"]}, "unknown class 'horse'"),
-        ({"targets": []}, "targets must be at least one"),
+        ({"targets": []}, "targets is empty; give at least one"),
         ({"discard_ratios": [0.5, 0.5]}, "each once"),
         ({"discard_ratios": [1.0]}, r"discard_ratio must be a number in \[0, 1\)"),
         ({"start_block": 9}, "start_block must be in"),
@@ -377,8 +377,8 @@ def test_other_weights_and_versions_are_refused(model, photos, tmp_path):
             {"methods": ["attention_rollout"], "backward": "libra"},
             "attention_rollout takes no gradients",
         ),
-        ({"shard_size": 0}, "shard_size must be at least 1"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"shard_size": 0}, "shard_size must be a whole number from 1"),
+        ({"batch": 0}, "batch must be a whole number from 1"),
     ],
 )
 def test_settings_that_make_no_sense_leave_nothing(model, photos, tmp_path, options, said):

@@ -118,7 +118,7 @@ def test_the_index_tells_what_was_done_when_it_is_interrupted(notebook, tmp_path
         ({"targte": ["a"]}, {}, "has no parameter 'targte'; did you mean target"),
         ({"target": ["a"]}, {"size": 3}, "no parameter 'size'; it has output_folder, target"),
         ({"target": ["a", "a"]}, {}, "each value of target once"),
-        ({"target": []}, {}, "each value of target once"),
+        ({"target": []}, {}, "the parameter target is empty"),
         ({"target": ["a"]}, {"target": "b"}, "target has one value and a grid"),
     ],
 )

@@ -162,7 +162,7 @@ def _near_tensor(value: Tensor) -> list[tuple[str, Make]]:
         ("twice as many", lambda: torch.cat([value, value])),
         ("last axis shorter", lambda: value[..., :-1]),
         ("transposed", lambda: value.transpose(0, -1)),
-        ("numpy", lambda: value.numpy()),
+        ("numpy", lambda: value.detach().numpy()),
         ("list", value.tolist),
         ("in a list", lambda: [value]),
         ("integers", lambda: value.int()),

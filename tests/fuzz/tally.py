@@ -17,6 +17,7 @@ SRC = str(Path(__file__).parents[2] / "src" / "rollout")
 # OSError. Everything else is a fault of the package, whatever it was given.
 MAY_LEAVE = (ValueError, TypeError, OSError)
 LONGEST_MESSAGE = 3000
+WIDTHS = (8, 9, 8, 8)  # of the columns of the table
 
 Check = Callable[[Any], None]  # raises AssertionError where what was returned is wrong
 
@@ -72,8 +73,13 @@ class Area:
         said: str,
         words: Sequence[str] = (),
         check: Check | None = None,
+        refusable: bool = True,
     ) -> None:
-        """One case."""
+        """One case.
+
+        Args:
+            refusable: False where nothing may leave, as of a command line.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -84,7 +90,8 @@ class Area:
         except MAY_LEAVE as error:
             message = str(error)
             named = not words or any(word.lower() in message.lower() for word in words)
-            if named and 0 < len(message) < LONGEST_MESSAGE:
+            system = isinstance(error, OSError) and error.errno is not None  # in its own words
+            if refusable and (system or (named and 0 < len(message) < LONGEST_MESSAGE)):
                 self.counts["refused"] += 1
             else:
                 self._failed(error, f"{said} -> no sentence about {'/'.join(words)}")
@@ -117,5 +124,7 @@ def table(areas: Sequence[Area]) -> list[str]:
     lines = [f"{'area':<24}{'tried':>8}{'refused':>9}{'taken':>8}{'failed':>8}"]
     for name, counts in totals.items():
         numbers = (counts.total(), counts["refused"], counts["taken"], counts["failed"])
-        lines.append(f"{name:<24}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, (8, 9, 8, 8))))
+        lines.append(
+            f"{name:<24}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, WIDTHS, strict=True))
+        )
     return lines

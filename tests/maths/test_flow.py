@@ -414,7 +414,7 @@ def with_entry(value, block=1):
         (
             [torch.eye(5)] * 2,
             {},
-            r"must be \(batch, heads, query, key\) .* got shape \(5, 5\) in block 0",
+            r"block 0 must be \(batch, heads, query, key\) .* got shape \(5, 5\)",
         ),
         (
             [torch.ones(2, 3, 4, 5) / 5],

@@ -76,7 +76,7 @@ def test_a_uniform_map_has_the_objects_area():
 
 
 def test_shapes_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"got \(2, 3, 4\) and \(2, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"got saliency_map \(2, 3, 4\) and coverage \(2, 4, 3\)"):
         peak_on_object(torch.rand(2, 3, 4), torch.rand(2, 4, 3))
 
 

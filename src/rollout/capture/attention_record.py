@@ -11,8 +11,9 @@ from torch import Tensor
 from rollout.capture.answer import Answer
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.blocks import Block, DifferentialAttention, distribution
-from rollout.errors import UnsupportedNetworkError
+from rollout.errors import UnsupportedNetworkError, shown
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.checks import check_real
 from rollout.maths.token_layout import Extent
 
 
@@ -133,18 +134,19 @@ class AttentionRecord:
             retain_graph: False frees the forward pass's memory on the way; no call can follow.
         """
         if self.logits_graph is None:
-            raise RuntimeError(
+            raise ValueError(
                 "recorded without gradients; use record_attention(..., gradients=True)"
             )
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller switched off
             total = self._total(target, score)
+        no_gradient = _NO_GRADIENT if score is None else f"{_NO_SCORE}, or {_NO_GRADIENT}"
         if not total.requires_grad:
-            raise UnsupportedNetworkError(_NO_GRADIENT)
+            raise UnsupportedNetworkError(no_gradient)
         calls = [*self.blocks, *self.pooling]
         edges = [edge for call in calls for edge in call.edges if edge is not None]
         arrived = torch.autograd.grad(total, edges, retain_graph=retain_graph, allow_unused=True)
         if all(one is None for one in arrived[: sum(len(block.edges) for block in self.blocks)]):
-            raise UnsupportedNetworkError(_NO_GRADIENT)
+            raise UnsupportedNetworkError(no_gradient)
         received = iter(arrived)
         gradients = [
             partial(_gradient, call, tuple(next(received) for edge in call.edges if edge))
@@ -175,6 +177,7 @@ def _gradient(call: Block, received: tuple[Tensor | None, ...], heads: slice) ->
     return call.attention_gradient(*received, heads=heads)
 
 
+_NO_SCORE = "score does not depend on the network's output by way of torch functions"
 _NO_GRADIENT = (
     "no gradient reaches the attention: after the blocks the network detaches what it computed, or "
     "goes on in integers or without gradients; take that out (a head on detached features can be "
@@ -189,12 +192,13 @@ def _chosen(target: Any, logits: Tensor) -> Tensor:
         index = torch.as_tensor(target, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"target must be a class index, or one per image; got {target!r}"
+            f"target must be a class index, or one per image; got {shown(target)}"
         ) from error
+    check_real("target", index)
     if index.dtype == torch.bool and tuple(index.shape) == (batch, classes):
         return index.to(logits)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise ValueError(f"target must be a class index, or one per image; got {target!r}")
+        raise ValueError(f"target must be a class index, or one per image; got {shown(target)}")
     if index.dim() > 1 or index.numel() not in (1, batch):
         raise ValueError(
             f"got {index.numel()} targets for {batch} images; give one for each, or one"
@@ -212,7 +216,8 @@ def _check_scores(scores: object, batch: int) -> None:
             f"got {found}"
         )
     assert isinstance(scores, Tensor)
+    check_real("score", scores)
     if not scores.isfinite().all():
         raise ValueError(f"score must be a finite number for each image, got {scores.tolist()}")
     if not scores.requires_grad:
-        raise ValueError("score does not depend on the network's output by way of torch functions")
+        raise ValueError(_NO_SCORE)

@@ -1,5 +1,6 @@
 """Run any Vision Transformer once, record the attention of every block, and leave no trace."""
 
+import re
 import warnings
 from typing import Any
 
@@ -43,14 +44,11 @@ def record_attention(
     recorder = AttentionRecorder(network, gradients, backward)
     try:
         output = observe(network, images, recorder)
-    except RuntimeError as error:
-        if not gradients or "Inference tensors" not in str(error):
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        known = _known_failure(network, images, error)
+        if known is None:
             raise
-        raise UnsupportedNetworkError(
-            f"{type(network).__name__} has weights that were made inside torch.inference_mode(), "
-            "which have no gradients; make the network outside of it, or use a method that needs "
-            "none, such as attention_rollout"
-        ) from error
+        raise known from error
     logits, pooled = _logits(output)
     recorder.finish(len(images))
     blocks, pooling = token_graph(recorder, network, len(images))
@@ -68,6 +66,30 @@ def record_attention(
         logits_graph=logits if gradients else None,
         answer=recorder.answers.of(logits),
     )
+
+
+def _known_failure(
+    network: nn.Module, images: Tensor, error: Exception
+) -> UnsupportedNetworkError | ValueError | None:
+    """What a network's own error means; None where nobody knows."""
+    name = type(network).__name__
+    if "Inference tensors" in str(error):
+        return UnsupportedNetworkError(
+            f"{name} has weights that were made inside torch.inference_mode(), which have no "
+            "gradients; make the network outside of it, or use a method that needs none, such as "
+            "attention_rollout"
+        )
+    if isinstance(error, UnsupportedNetworkError) or not _MISMATCH.search(str(error)):
+        return None
+    given = f"{images.dtype} of shape {tuple(images.shape)} on {images.device}"
+    return ValueError(f"{name} fails on images that are {given}: {error}")
+
+
+# Words of torch's and timm's errors where it is the images that do not fit.
+_MISMATCH = re.compile(
+    r"\b(sizes?|shapes?|dim(ension)?s?|channels?|height|width|d?types?|device|unpack|backend)\b",
+    re.I,
+)
 
 
 def observe(network: nn.Module, images: Tensor, recorder: AttentionRecorder) -> Any:

@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import bare, record_attention
 from rollout.capture.network_state import changed, signals_wait
-from rollout.errors import UnsupportedNetworkError
+from rollout.errors import UnsupportedNetworkError, shown
 
 
 def record_unfused(
@@ -46,7 +46,10 @@ def _check_legacy(record: AttentionRecord, layer_name: str, outputs: list[Tensor
     """Refuse what the published code fails on, or lays out wrongly without a word."""
     tokens, grid_size = record.num_tokens, record.convolution_size
     if not outputs or any(output.shape[2:] != (tokens, tokens) for output in outputs):
-        fault = f"modules named *{layer_name}* that return attention, which this network lacks"
+        fault = (
+            f"an attention_layer_name of modules that return attention; of {shown(layer_name)} "
+            "this network has none"
+        )
     elif grid_size is None or grid_size[0] != grid_size[1] or tokens != 1 + grid_size[0] ** 2:
         fault = f"one class token and a square patch grid, not {tokens} tokens, grid {grid_size}"
     else:

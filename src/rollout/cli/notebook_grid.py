@@ -2,13 +2,13 @@
 
 from argparse import ArgumentError, Namespace
 
-from rollout.cli.notebooks import _value as read_value
+from rollout.cli.notebooks import read_parameters, read_value
 from rollout.collection.notebook_grid import FAILED, run_grid
 
 
 def run_notebook_grid(arguments: Namespace) -> int:
     """Run all combinations, print a line for each; returns the exit code."""
-    parameters = {name: read_value(text) for name, text in arguments.parameter}
+    parameters = read_parameters(arguments.parameter)
     index = run_grid(
         arguments.notebooks,
         arguments.out,
@@ -30,7 +30,7 @@ def _grid(given: list[str]) -> dict[str, list[object]]:
     grid: dict[str, list[object]] = {}
     for text in given:
         name, equals, values = text.partition("=")
-        if not name or not equals or not values or name in grid:
+        if not name.isidentifier() or not equals or not values or name in grid:
             raise ArgumentError(None, f"--grid must be NAME=VALUE,VALUE,... once, got {text!r}")
         grid[name] = [read_value(value.strip()) for value in values.split(",")]
     return grid

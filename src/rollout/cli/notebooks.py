@@ -63,11 +63,11 @@ def read_parameters(given: list[list[str]]) -> dict[str, object]:
             raise ArgumentError(None, f"a parameter's name is one word, got {name!r}")
         if name in parameters:
             raise ArgumentError(None, f"the parameter {name} is given twice")
-        parameters[name] = _value(text)
+        parameters[name] = read_value(text)
     return parameters
 
 
-def _value(text: str) -> object:
+def read_value(text: str) -> object:
     """Numbers, lists and booleans as such, "none" as None, a file by its full path, else text."""
     if Path(text).suffix and Path(text).is_file():
         return str(Path(text).resolve())  # a notebook runs in its own folder

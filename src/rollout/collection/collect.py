@@ -26,8 +26,15 @@ from rollout.collection.task import (
 from rollout.collection.work import explain_together
 from rollout.models.card import describe
 from rollout.models.load import load_model
-from rollout.models.model import Model
-from rollout.settings import Backward, HeadFusion, Settings
+from rollout.models.model import Model, check_model
+from rollout.settings import (
+    Backward,
+    HeadFusion,
+    Settings,
+    check_count,
+    check_discard_ratio,
+    check_list,
+)
 
 
 def collect(
@@ -84,8 +91,14 @@ def collect(
         RuntimeError: another run fills the same folder.
         OSError: an input is not there, or the table cannot be written.
     """
-    if shard_size < 1:
-        raise ValueError(f"shard_size must be at least 1, got {shard_size}")
+    if not isinstance(model, str):
+        check_model(model)
+    check_count("shard_size", shard_size)
+    for name, values in {"methods": methods, "discard_ratios": discard_ratios}.items():
+        check_list(name, values)
+    check_list("head_fusions", head_fusions)
+    for discard_ratio in discard_ratios:
+        check_discard_ratio(discard_ratio)
     images = list_images(inputs)
     options: dict[str, Any] = {
         "checkpoint": checkpoint and os.path.abspath(checkpoint),
@@ -123,10 +136,12 @@ def _targets(
 ) -> tuple[int | str, ...]:
     if not model.num_classes:
         if targets is not None:
+            check_list("targets", targets)
             raise ValueError(f"{model.name} has no classifier; got targets {list(targets)}")
         return (PREDICTED,)
     if targets is None:
         targets = [GIVEN if (images["target"] != "").any() else PREDICTED]
+    check_list("targets", targets)
     return find_targets(model, targets)
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import papermill
 
+from rollout.collection.notebooks import check_parameters_table
+from rollout.settings import check_list
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -48,6 +51,11 @@ def list_combinations(
         ValueError: two notebooks of one name, a value that is there twice or missing, a parameter
             that is both fixed and varied.
     """
+    check_list("notebooks", notebooks)
+    check_parameters_table(parameters)
+    check_parameters_table(grid)
+    for name, values in grid.items():
+        check_list(f"the grid of the parameter {name}", values)
     paths = [Path(notebook).resolve() for notebook in notebooks]
     twice = {path.stem for path in paths if [one.stem for one in paths].count(path.stem) > 1}
     if twice:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rollout.collection.inputs import absolute, named_package
 from rollout.collection.lock import only_one
 from rollout.collection.table import count_file, to_bytes
+from rollout.errors import shown
 from rollout.files import whole_file
 
 # Settings that older files lack, and what was then done.
@@ -38,6 +40,8 @@ class Folder:
 
     @classmethod
     def at(cls, out: str | Path) -> "Folder":
+        if not isinstance(out, str | PathLike):
+            raise TypeError(f"a folder must be a path or an address, got {shown(out)}")
         return cls(absolute(str(out)).rstrip("/"))
 
     @property

@@ -18,6 +18,7 @@ from rollout.collection.folder import Folder
 from rollout.collection.opening import REFUSED, read_bytes
 from rollout.collection.shards import read_table
 from rollout.collection.table import extent_of, map_of
+from rollout.errors import shown
 from rollout.files import whole_file
 from rollout.maths.placement import stretch
 from rollout.models.census import sketch
@@ -26,6 +27,7 @@ from rollout.models.load import load_demo
 from rollout.models.model import Model
 from rollout.models.preprocess import Transform, apply_transform, default_transform, normalisation
 from rollout.plots.figure import jet_overlay
+from rollout.settings import check_count, check_flag
 
 THUMBNAIL = 112  # pixels high
 SHOWN: tuple[str, ...] = (
@@ -68,13 +70,15 @@ def write_gallery(
         ValueError: there is no such column.
         FileNotFoundError: there is no collection.
     """
+    check_count("most", most)
+    check_flag("descending", descending)
     settings = Folder.at(folder).settings()
     if settings is None:
         raise FileNotFoundError(f"no collection in {folder}; write one with rollout collect")
     table = read_table(folder)
-    if sort not in table or sort == "map":
+    if not isinstance(sort, str) or sort not in table or sort == "map":
         columns = ", ".join(name for name in table if name != "map")
-        raise ValueError(f"the table has no column {sort!r} to sort by; it has {columns}")
+        raise ValueError(f"the table has no column {shown(sort)} to sort by; it has {columns}")
     order = table.sort_values(sort, ascending=not descending, kind="stable", na_position="last")
     transform = _transform(settings["model"]["name"]) if model is None else model.transform
     rows = [_row(row, transform) for row in order.head(most).to_dict("records")]

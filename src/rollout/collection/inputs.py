@@ -15,6 +15,8 @@ import fsspec
 import pandas as pd
 from PIL import Image
 
+from rollout.errors import shown
+
 COLUMNS = ("path", "target", "mask")
 TABLES = (".csv", ".parquet")
 
@@ -41,7 +43,13 @@ def list_images(inputs: Inputs) -> pd.DataFrame:
     if isinstance(inputs, pd.DataFrame):
         found = [_read_rows(inputs, "the table", "")]
     else:
-        several = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+        several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        named = isinstance(several, Sequence) and not isinstance(several, bytes)
+        if not named or not all(isinstance(one, str | os.PathLike) for one in several):
+            raise TypeError(
+                "inputs must be a table, or one or several files, folders, globs or addresses, got "
+                f"{shown(inputs)}"
+            )
         found = [_expand(os.fspath(one)) for one in several]
     if not found or not sum(map(len, found)):
         raise ValueError("there is no image in the inputs; give files, folders, globs or a table")
@@ -140,6 +148,9 @@ def _read_rows(table: pd.DataFrame, given: str, folder: str) -> pd.DataFrame:
 def _texts(table: pd.DataFrame, name: str) -> list[str]:
     if name not in table:
         return [""] * len(table)
+    odd = [value for value in table[name] if not pd.api.types.is_scalar(value)]
+    if odd:
+        raise ValueError(f"the column {name} must hold texts, got {shown(odd[0])}")
     return ["" if pd.isna(value) else _text(value) for value in table[name]]
 
 

@@ -16,7 +16,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillException, PapermillExecutionError
 from traitlets.config import Config
 
+from rollout.errors import shown
 from rollout.files import whole_file
+from rollout.names import one_line
+from rollout.settings import check_list
 
 # Local kernels over TCP are what there is; without this they warn on every start.
 QUIET_KERNEL = Config({"KernelManager": {"transport_encryption": "auto"}})
@@ -43,7 +46,7 @@ def run_notebook(
         PapermillExecutionError: a cell failed.
         DeadKernelError: the kernel's process ended.
     """
-    notebook, out, parameters = Path(notebook), Path(out).resolve(), dict(parameters or {})
+    notebook, out, parameters = Path(notebook), Path(out).resolve(), parameters or {}
     check_runs([notebook], out, parameters)
     folder = out / notebook.stem
     executed, failed = out / notebook.name, failed_copy(notebook, out)
@@ -86,6 +89,8 @@ def check_runs(
             parameters cell; two notebooks have one name; `out` holds the same notebook, run with
             other parameters.
     """
+    check_list("notebooks", notebooks)
+    check_parameters_table(parameters)
     seen: dict[str, Path] = {}
     for path in map(Path, notebooks):
         known = _known_parameters(path)
@@ -100,10 +105,17 @@ def check_runs(
         _check_place(Path(out) / path.name, parameters)
 
 
+def check_parameters_table(parameters: object) -> None:
+    """Refuse what is no table from names to values."""
+    if not isinstance(parameters, Mapping) or not all(isinstance(name, str) for name in parameters):
+        raise TypeError(f"parameters must be a table from name to value, got {shown(parameters)}")
+
+
 def _known_parameters(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no notebook {path}")
-    kernel = _read(path).metadata.get("kernelspec", {}).get("name")
+    wanted = _read(path).metadata.get("kernelspec")
+    kernel = wanted.get("name") if isinstance(wanted, dict) else None
     kernels = KernelSpecManager().find_kernel_specs()
     if kernel is not None and kernel not in kernels:
         raise ValueError(f"{path} needs the kernel {kernel!r}, and here are {', '.join(kernels)}")
@@ -111,13 +123,21 @@ def _known_parameters(path: Path) -> Mapping[str, Any]:
         return papermill.inspect_notebook(path)
     except PapermillException as error:
         raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # damage makes the readers raise nearly anything
+        raise ValueError(f"{path} is no whole notebook ({_brief(error)})") from error
 
 
 def _read(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path} is no notebook") from error
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the readers raise nearly anything
+        raise ValueError(f"{path} is no notebook ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return one_line(f"{type(error).__name__} {error}")
 
 
 def _check_parameter(name: str, known: Mapping[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from rollout.collection.engine import Engine, Lost
 from rollout.collection.folder import Folder
-from rollout.collection.inputs import COLUMNS, absolute
+from rollout.collection.inputs import COLUMNS
 from rollout.collection.run import fill
 from rollout.collection.table import count
 from rollout.collection.task import Shard
@@ -40,7 +40,10 @@ class Collected:
 def read_table(out: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The table of a collection, or some of its columns, image after image."""
     wanted = None if columns is None else list(dict.fromkeys(["image", *columns]))
-    table = pd.read_parquet(absolute(str(out)), columns=wanted)
+    try:
+        table = pd.read_parquet(Folder.at(out).url, columns=wanted)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no collection in the folder {out}") from error
     table = table.sort_values("image", kind="stable", ignore_index=True)
     return table if columns is None else table[list(columns)]
 

@@ -10,8 +10,19 @@ from typing import Any
 
 import torch
 
+from rollout.errors import shown
 from rollout.models.model import Model
-from rollout.settings import METHODS, HeadFusion, Settings, check_backward, check_method
+from rollout.settings import (
+    METHODS,
+    HeadFusion,
+    Settings,
+    check_backward,
+    check_count,
+    check_discard_ratio,
+    check_flag,
+    check_head_fusion,
+    check_method,
+)
 
 PREDICTED, GIVEN = "predicted", "given"
 VERSIONS = ("rollout-workbench", "torch", "torchvision", "timm", "numpy", "pillow")
@@ -52,18 +63,20 @@ class Task:
     overlays: bool = False
 
     def __post_init__(self) -> None:
+        check_count("batch", self.batch)
+        check_flag("overlays", self.overlays)
+        for method in self.methods:
+            check_method(method)
+        for head_fusion in self.head_fusions:
+            check_head_fusion(head_fusion)
         for name in ("methods", "targets", "head_fusions", "discard_ratios"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be at least one, each once; got {list(values)}")
         for method in self.methods:
-            check_method(method)
             check_backward(self.knobs.backward, method)
-        for head_fusion in self.head_fusions:
-            for discard_ratio in self.discard_ratios:
-                Settings(head_fusion, discard_ratio)
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
+        for discard_ratio in self.discard_ratios:
+            check_discard_ratio(discard_ratio)
 
     @property
     def gradients(self) -> bool:
@@ -90,7 +103,7 @@ def find_targets(model: Model, wanted: Sequence[int | str]) -> tuple[int | str, 
     """
     found: list[int | str] = []
     for target in wanted:
-        if target in (PREDICTED, GIVEN):
+        if isinstance(target, str) and target in (PREDICTED, GIVEN):
             found.append(target)
         elif isinstance(target, str) and any(sign in target for sign in "*?["):
             found += _matching(model, target)
@@ -105,7 +118,7 @@ def _matching(model: Model, pattern: str) -> list[int]:
         index for index, label in enumerate(labels) if fnmatchcase(label.lower(), pattern.lower())
     ]
     if not found:
-        raise ValueError(f"no label of {model.name} fits the target {pattern!r}")
+        raise ValueError(f"no label of {model.name} fits the target {shown(pattern)}")
     return found
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from rollout.demo.scenes import CLASSES
 from rollout.files import SAMPLES, as_path, check_shipped, find_sample
+from rollout.maths.checks import check_array
 from rollout.maths.metrics import patch_coverage
 from rollout.maths.placement import coverage_of, under_grid
 from rollout.maths.token_layout import Extent, TokenLayout
-from rollout.models.model import Model
+from rollout.models.model import Model, check_model
 
 
 def sample_names() -> list[str]:
@@ -79,6 +80,7 @@ def answer_key(
         Class name to share of each patch, (1, rows, columns), of each object of which a part is
         seen; {} for a photograph.
     """
+    check_model(model)
     layout = layout or model.layout
     masks = load_masks(name)
     covered = {label: seen_coverage(model, [mask], layout) for label, mask in masks.items()}
@@ -87,6 +89,7 @@ def answer_key(
 
 def object_coverage(model: Model, name: str | Path, layout: TokenLayout | None = None) -> Tensor:
     """Share of each patch that any object of a scene covers, (1, rows, columns)."""
+    check_model(model)
     layout = layout or model.layout
     blank = torch.zeros(1, *layout.grid_size)
     return sum(answer_key(model, name, layout).values(), start=blank)
@@ -107,5 +110,7 @@ def mask_as_seen(model: Model, mask: np.ndarray) -> Tensor:
     Returns:
         (1, height, width) in [0, 1], of the size that the network takes.
     """
-    white = Image.fromarray(np.uint8(255 * mask)).convert("RGB")
+    check_model(model)
+    check_array("mask", mask, "height, width")
+    white = Image.fromarray(np.uint8(255 * (mask > 0.5))).convert("RGB")
     return model.pictures(model.images(white)).mean(dim=-1)

@@ -23,6 +23,7 @@ from rollout.explanations.recording import (
 )
 from rollout.files import whole_file, with_suffix
 from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
+from rollout.maths.checks import check_index, check_size
 from rollout.maths.dominance import Dominance, Scale
 from rollout.maths.placement import stretch
 from rollout.maths.token_layout import Extent
@@ -40,6 +41,7 @@ from rollout.settings import (
     HeadFusion,
     Settings,
     check_backward,
+    check_count,
     check_method,
     titled,
 )
@@ -151,7 +153,10 @@ class Explanation:
         Every patch lies on the pixels that it was cut from; what no patch covers is 0.
         """
         height, width = self.pictures.shape[1:3]
-        return stretch(self.map, size or (height, width), self.extent, (height, width)).numpy()
+        if size is None:
+            size = height, width
+        check_size("size", size)
+        return stretch(self.map, size, self.extent, (height, width)).numpy()
 
     def mask(self, threshold: float = 0.0) -> "ndarray":
         """The patches above the map's mean plus `threshold` standard deviations, drawn whole.
@@ -178,6 +183,7 @@ class Explanation:
         The value, such as (0.58), where there is no probability; and a word where no patch speaks
         for the target.
         """
+        check_index("index", index, len(self.map))
         title = titled(self.method, self.settings)
         if self.labels is not None and self.target is not None:
             title += f": {one_line(self.labels[index])}{self._answer(index)}"
@@ -196,12 +202,14 @@ class Explanation:
     def speaks_for_nothing(self, index: int = 0) -> bool:
         """Whether a map that depends on the target is the same everywhere: 0, or what the
         classifier reads of each patch. Gradients arrived, and none was in favour of the target."""
+        check_index("index", index, len(self.map))
         own = self.map[index]
         alike = own.numel() > 1 and self.settings.query is None and own.min() == own.max()
         return bool(METHODS[self.method].gradients and alike)
 
     def note(self, index: int = 0) -> str:
         """Such as " (the crop hides 43% of it)", where that is more than a third; else nothing."""
+        check_index("index", index, len(self.map))
         hidden = self.hidden[index] if self.hidden else 0.0
         return f" (the crop hides {as_percent(hidden)} of it)" if hidden > MUCH_HIDDEN else ""
 
@@ -212,6 +220,7 @@ class Explanation:
         try start_block=1". Rows and columns count from 0 as in `query`, blocks from 1. The rule is
         that of `maths.dominance`; the cure is named where it halves the largest share.
         """
+        check_index("index", index, len(self.map))
         found = self.dominance[index] if self.dominance else None
         return "" if found is None else str(found)
 
@@ -252,6 +261,7 @@ class Explanation:
 
     def save_overlay(self, path: str | Path, *, index: int = 0) -> Path:
         """Write one image's map in the look of vit-explain, as large as the network saw it."""
+        check_index("index", index, len(self.map))
         picture = self.pictures[index].numpy()
         return save_picture(jet_overlay(picture, self.saliency_map()[index]), path)
 
@@ -343,6 +353,5 @@ def explain(
 def _batch_size(asked: int | None, images: int, score: Score | None) -> int:
     if asked is None:
         return images if score is not None else BATCH
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        raise ValueError(f"batch_size must be a whole number of images from 1 on, got {asked!r}")
+    check_count("batch_size", asked)
     return asked

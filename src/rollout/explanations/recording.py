@@ -8,10 +8,11 @@ from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
 from rollout.capture.own_scores import own_score_gradients
+from rollout.errors import shown
 from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.token_layout import TokenLayout
-from rollout.models.model import ImageSource, Model, Target
+from rollout.models.model import ImageSource, Model, Target, check_model
 from rollout.models.readout import check_own_scores, read_readout
 from rollout.settings import (
     DEFAULTS,
@@ -264,6 +265,7 @@ def record_model(
         score: as for `explain`.
         backward: which of them settings will mostly ask for; another one costs another pass.
     """
+    check_model(model)
     return record_prepared(
         model,
         model.images(image),
@@ -312,7 +314,7 @@ def find_targets(model: Model, target: Target, score: Score | None, batch: int) 
     if target is None:
         return None
     if score is not None:
-        raise ValueError(f"give a target or a score, not both; got target={target!r}")
+        raise ValueError(f"give a target or a score, not both; got target={shown(target)}")
     return model.class_indices(target, batch)
 
 
@@ -333,7 +335,7 @@ def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
     if not is_index(end) or not start < end <= len(blocks):
         raise ValueError(
             f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
-            f" being {start}; got {end!r}"
+            f" being {start}; got {shown(end)}"
         )
     blocks = blocks[start:end]
     return blocks if settings.head is None else blocks.one_head(settings.head)

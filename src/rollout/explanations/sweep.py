@@ -8,10 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rollout.errors import shown
 from rollout.explanations.recording import Chosen, Recording
 from rollout.explanations.sweep_arguments import check_axes, first_blocks, record_targets
+from rollout.maths.checks import check_real
 from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
-from rollout.models.model import ImageSource, Model, OneTarget
+from rollout.models.model import ImageSource, Model, OneTarget, check_model
 from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_backward
 
 TENTHS = tuple(tenth / 10 for tenth in range(10))
@@ -61,6 +63,9 @@ def sweep(
     Raises:
         ValueError: a setting that makes no sense, is there twice or missing; several images.
     """
+    check_model(model)
+    if coverage is not None and not isinstance(coverage, Mapping):
+        raise TypeError(f"coverage must be a table from label to tensor, got {shown(coverage)}")
     starts = first_blocks(start_block, start_blocks)
     knobs = [
         Settings("mean", 0.0, start, end_block, head, query, legacy, backward) for start in starts
@@ -133,6 +138,9 @@ def _on_target(maps: Tensor, coverage: Tensor | None) -> dict[str, object]:
 def _on_grid(coverage: Tensor, maps: Tensor) -> Tensor:
     """Coverage of the patches, once for each of the maps: (maps, rows, columns)."""
     grid_size = tuple(maps.shape[1:])
+    if not isinstance(coverage, Tensor):
+        raise TypeError(f"coverage must hold tensors {grid_size}, got {shown(coverage)}")
+    check_real("coverage", coverage)
     if tuple(coverage.shape) not in (grid_size, (1, *grid_size)):
         raise ValueError(
             f"coverage must be {grid_size}, as the model's patch grid, or {(1, *grid_size)}; got "

@@ -3,9 +3,18 @@
 from collections.abc import Collection, Sequence, Set
 from itertools import product
 
+from rollout.errors import shown
 from rollout.explanations.recording import Chosen, Recording, chosen_classes, record_prepared
 from rollout.models.model import ImageSource, Model, OneTarget
-from rollout.settings import METHODS, Backward, HeadFusion, Settings, check_method
+from rollout.settings import (
+    METHODS,
+    Backward,
+    HeadFusion,
+    Settings,
+    check_list,
+    check_method,
+    is_index,
+)
 
 
 def check_axes(
@@ -16,11 +25,11 @@ def check_axes(
 ) -> None:
     axes = {"methods": methods, "head_fusions": head_fusions, "discard_ratios": discard_ratios}
     for name, values in {**axes, "targets": [0] if targets is None else targets}.items():
-        one = isinstance(values, str) or (name == "targets" and isinstance(values, Set))
-        if one or not isinstance(values, Collection):
-            raise ValueError(f"{name} must be a list, got {values!r}; write [{values!r}]")
-        if len(values) == 0:
-            raise ValueError(f"{name} is empty; give at least one")
+        if name == "targets" and isinstance(values, Set):
+            raise ValueError(
+                f"targets must be a list, got {shown(values)}; write [{shown(values)}]"
+            )
+        check_list(name, values)
     for method in methods:
         check_method(method)
     for head_fusion, discard_ratio in product(head_fusions, discard_ratios):
@@ -35,12 +44,12 @@ def first_blocks(start_block: int, start_blocks: Sequence[int] | None) -> list[i
         return [start_block]
     if start_block != 0:
         raise ValueError(
-            f"give start_block or start_blocks, not both; got {start_block!r} and {start_blocks!r}"
+            f"give start_block or start_blocks, not both; got {shown(start_block)} and "
+            f"{shown(start_blocks)}"
         )
-    if isinstance(start_blocks, str) or not isinstance(start_blocks, Collection):
-        raise ValueError(f"start_blocks must be a list, got {start_blocks!r}")
-    if len(start_blocks) == 0:
-        raise ValueError("start_blocks is empty; give at least one")
+    check_list("start_blocks", start_blocks)
+    if not all(map(is_index, start_blocks)):
+        raise ValueError(f"start_blocks must be block numbers, got {shown(start_blocks)}")
     _check_distinct("start_blocks", start_blocks)
     return list(start_blocks)
 
@@ -95,7 +104,7 @@ def _check_distinct(name: str, values: Collection[object]) -> None:
     seen = list(values)
     twice = [value for place, value in enumerate(seen) if value in seen[:place]]
     if twice:
-        raise ValueError(f"{name} has {twice[0]!r} twice; give each once")
+        raise ValueError(f"{name} has {shown(twice[0])} twice; give each once")
 
 
 def _check_one(images: int) -> None:

@@ -13,6 +13,7 @@ from rollout.explorer.lesson import read_lesson
 from rollout.explorer.sources import Sources
 from rollout.explorer.teaching import Teaching
 from rollout.models.model import ImageSource, Model
+from rollout.settings import check_flag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +34,7 @@ def snapshot(
         model, image, score, score_name, view: as for `explore`.
         grid: the blocks and heads instead of the map.
     """
+    check_flag("grid", grid)
     session, shown = Sources(model, image, Path(), score, score_name).start(view)
     frame = grid_frame(session, shown) if grid else main_frame(session, shown)
     return plot_frame(frame, session.picture())

@@ -17,7 +17,7 @@ from rollout.maths.metrics import patch_coverage
 from rollout.maths.placement import under_grid
 from rollout.models.images import load_image
 from rollout.models.load import load_model
-from rollout.models.model import ImageSource, Model
+from rollout.models.model import ImageSource, Model, check_model
 from rollout.names import file_name
 
 GIVEN_IMAGE = "the given image"
@@ -43,6 +43,8 @@ class Sources:
         score: Score | None = None,
         score_name: str = "",
     ) -> None:
+        if not isinstance(model, str):
+            check_model(model)
         if score_name and score is None:
             raise ValueError(
                 f"the view follows a score, {score_name!r}; give it: explore(..., score=...)"

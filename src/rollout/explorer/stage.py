@@ -164,11 +164,19 @@ class Stage(widgets.VBox):
         """Do it, or say in a sentence why not."""
         try:
             action()
+        except KeyboardInterrupt:
+            self.status.say("interrupted; the picture is the one before")
+            self._write_back()
+            raise
         except Exception as error:  # a front end would drop the traceback, and look dead
             self.status.problem(error)
-            if self.session is not None:
-                self.wanted, self.controls.stop.layout.display = self.view, "none"
-                self.controls.write(self.view)  # they say what is shown, not what was refused
+            self._write_back()
+
+    def _write_back(self) -> None:
+        """The controls say what is shown, not what was refused."""
+        if self.session is not None:
+            self.wanted, self.controls.stop.layout.display = self.view, "none"
+            self.controls.write(self.view)
 
     def _png(self, note: str) -> bytes:
         frame = self._frame()

@@ -5,8 +5,9 @@ from typing import Any
 
 from rollout.demo.samples import sample_names
 from rollout.explanations.recording import Chosen
+from rollout.maths.checks import check_number
 from rollout.names import one_line, quoted
-from rollout.settings import DEFAULTS, METHODS, Settings
+from rollout.settings import DEFAULTS, METHODS, Settings, check_flag, check_method
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class View:
     score_name: str = ""
 
     def __post_init__(self) -> None:
+        check_method(self.method)
+        check_number("opacity", self.opacity)
+        check_flag("shared_scale", self.shared_scale)
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must be in [0, 1], got {self.opacity}")
 
@@ -81,7 +85,7 @@ def from_keywords(image: str, model: str, given: frozenset[str], keywords: dict[
             f"{', '.join(sorted(known | set(KNOBS)))}"
         )
     knobs = {name: value for name, value in keywords.items() if name in KNOBS}
-    if knobs.get("query") is not None:
+    if isinstance(knobs.get("query"), list):
         knobs["query"] = tuple(knobs["query"])  # JSON has lists
     others = {name: value for name, value in keywords.items() if name in known}
     return View(image, model, settings=Settings(**knobs), given=given, **others)

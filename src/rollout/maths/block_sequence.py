@@ -5,6 +5,7 @@ from typing import overload
 
 from torch import Tensor
 
+from rollout.errors import shown
 from rollout.settings import is_index
 
 # What is computed at a time: 8 MiB in float32. A whole block of 1370 tokens is 45 MiB, and fetching
@@ -54,7 +55,9 @@ class BlockSequence(Sequence[Tensor]):
         """The blocks with one of their heads alone, (batch, 1, query, key) each."""
         heads = min(shape[1] for shape in self._shapes)
         if not is_index(head) or not 0 <= head < heads:
-            raise ValueError(f"head must be in [0, {heads - 1}] for {heads} heads, got {head!r}")
+            raise ValueError(
+                f"head must be in [0, {heads - 1}] for {heads} heads, got {shown(head)}"
+            )
         alone = [_one_head(block, head) for block in self._blocks]
         return BlockSequence(alone, [(shape[0], 1, *shape[2:]) for shape in self._shapes])
 

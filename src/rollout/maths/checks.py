@@ -1,6 +1,7 @@
 """What the mathematics is given, looked at before it is used: one sentence says what is wrong."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,16 +49,16 @@ def check_array(name: str, value: object, axes: str) -> None:
         raise ValueError(f"{name} must be ({axes}) and not empty, got shape {value.shape}")
 
 
-def check_number(name: str, value: object) -> None:
+def check_number(name: str, value: Any) -> None:
     """Refuse what is no finite number; numpy's are some, True and False are none."""
     number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not number or not abs(value) < 1e300:  # type: ignore[operator]
+    if not number or not abs(value) < 1e300:
         raise ValueError(f"{name} must be a number, got {shown(value)}")
 
 
-def check_index(name: str, value: object, length: int) -> None:
+def check_index(name: str, value: Any, length: int) -> None:
     """Refuse what is no place in a sequence of this length."""
-    if not is_index(value) or not 0 <= value < length:  # type: ignore[operator]
+    if not is_index(value) or not 0 <= value < length:
         raise ValueError(f"{name} must be in [0, {length - 1}], got {shown(value)}")
 
 
@@ -68,9 +69,9 @@ def check_pair(name: str, value: object, expected: str) -> None:
         raise ValueError(f"{name} must be two whole numbers, {expected}; got {shown(value)}")
 
 
-def check_size(name: str, value: object, expected: str = "(height, width)") -> None:
+def check_size(name: str, value: Any, expected: str = "(height, width)") -> None:
     """Refuse what is no size of a picture or a grid."""
     check_pair(name, value, expected)
-    height, width = value  # type: ignore[misc]
+    height, width = value
     if not (1 <= height <= MOST_PIXELS and 1 <= width <= MOST_PIXELS):
         raise ValueError(f"{name} must be {expected} from 1 to {MOST_PIXELS}, got {shown(value)}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.blocks import Block
 from rollout.capture.token_norms import BlockInputs
+from rollout.maths.checks import check_index
 from rollout.maths.dominance import (
     DRAWN,
     Dominance,
@@ -21,8 +22,9 @@ from rollout.maths.dominance import (
 )
 from rollout.maths.rollout import chain
 from rollout.maths.token_layout import Extent, TokenLayout
-from rollout.models.model import ImageSource, Model
+from rollout.models.model import ImageSource, Model, check_model
 from rollout.models.readout import read_readout
+from rollout.names import one_line
 from rollout.plots.audit import plot_audit
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class Audit:
 
     def dominated(self, index: int = 0) -> str:
         """A sentence where one patch dominates the image's attention rollout; "" where none."""
+        check_index("index", index, len(self.dominance))
         return str(self.dominance[index] or "")
 
     def plot(self) -> "Figure":
@@ -118,7 +121,7 @@ class Audit:
         numbers = ["times_uniform", "token_norm", "value_norm"]
         table[numbers] = table[numbers].map("{:.1f}".format)
         table = table.drop(columns="image") if len(self.map) == 1 else table
-        lines = [f"{self.name}: the patch that draws most attention in each block"]
+        lines = [f"{one_line(self.name)}: the patch that draws most attention in each block"]
         lines += [table.to_string(index=False), *self._sentences()]
         return "\n".join(lines)
 
@@ -140,6 +143,7 @@ def audit(model: Model, image: ImageSource) -> Audit:
     Args:
         image: as for `explain`; several images are looked at together.
     """
+    check_model(model)
     images = model.images(image)
     inputs = BlockInputs(model.network)
     with inputs.watched():

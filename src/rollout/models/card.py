@@ -15,8 +15,9 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.maths.block_sequence import GROUP_ENTRIES
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.audit import Audit, audit
-from rollout.models.model import ImageSource, Model
+from rollout.models.model import ImageSource, Model, check_model
 from rollout.models.readout import check_own_scores
+from rollout.names import one_line
 from rollout.settings import METHODS
 
 POOLING_WORDS = {
@@ -75,12 +76,14 @@ class ModelCard:
         }
         rows |= {name: why and f"no: {why}" or "yes" for name, why in self.methods.items()}
         rows |= {} if self.audit is None else _audited(self.audit)
-        return pd.Series(rows, name=self.name)
+        return pd.Series(rows, name=one_line(self.name))
 
     def __str__(self) -> str:
         rows = self.table()
         width = max(map(len, rows.index))
-        return "\n".join([self.name, *(f"  {key:<{width}}  {rows[key]}" for key in rows.index)])
+        return "\n".join(
+            [str(rows.name), *(f"  {key:<{width}}  {rows[key]}" for key in rows.index)]
+        )
 
     def _repr_html_(self) -> str:
         return self.table().to_frame()._repr_html_()
@@ -95,6 +98,7 @@ def describe(model: Model, image: ImageSource | None = None) -> ModelCard:
         image: as for `explain`; with it the card says what `audit` finds in it. A black image would
             say nothing of the attention that real ones get.
     """
+    check_model(model)
     found = None if image is None else audit(model, image)
     black = model.black_image()
     saved = _SavedBytes(model.network)

@@ -11,6 +11,9 @@ import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
+from rollout.errors import shown
+from rollout.maths.checks import check_real
+
 
 def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
     """Those in the configuration of Hugging Face or timm, else ImageNet's where timm says so."""
@@ -52,7 +55,7 @@ def as_labels(labels: object) -> tuple[str, ...]:
             )
         labels = [numbers[index] for index in range(len(numbers))]
     if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray):
-        raise TypeError(f"labels must be a list with one label per class, got {labels!r}")
+        raise TypeError(f"labels must be a list with one label per class, got {shown(labels)}")
     return tuple(map(str, labels))
 
 
@@ -78,12 +81,12 @@ def class_index(
         ValueError: out of range, unknown (with suggestions), or the name of several classes.
     """
     if isinstance(target, bool) or not isinstance(target, Integral | str):
-        raise ValueError(f"target must be a class index or a label, got {target!r}")
+        raise ValueError(f"target must be a class index or a label, got {shown(target)}")
     if not isinstance(target, str) or target.strip().removeprefix("-").isdecimal():
         return _in_range(int(target), num_classes)
     if labels is None:
         raise ValueError(
-            f"this model has no labels to look {target!r} up in; "
+            f"this model has no labels to look {shown(target)} up in; "
             f"give an index in [0, {num_classes - 1}]"
         )
     for names in (_descriptions, _synonyms, _last_words):
@@ -93,8 +96,10 @@ def class_index(
         if found:
             several = "; ".join(f"{index}: {labels[index]}" for index in found[:6])
             more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-            raise ValueError(f"{target!r} names several classes ({several}{more}); give an index")
-    raise ValueError(f"unknown class {target!r}; {_suggestion(target, labels)}")
+            raise ValueError(
+                f"{shown(target)} names several classes ({several}{more}); give an index"
+            )
+    raise ValueError(f"unknown class {shown(target)}; {_suggestion(target, labels)}")
 
 
 def class_indices(
@@ -109,6 +114,8 @@ def class_indices(
     Raises:
         ValueError: as `class_index`, or a number of targets that is not that of the images.
     """
+    if isinstance(target, Tensor):
+        check_real("target", target)
     if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() == 2:
         target = [set(row.nonzero()[:, 0].tolist()) for row in target]
     target = target.tolist() if hasattr(target, "tolist") else target  # tensors and arrays
@@ -129,7 +136,9 @@ def _classes(target: Any, labels: Sequence[str] | None, num_classes: int) -> int
     elif is_pattern(target, labels):
         found = {index for name, index in _names(labels) if fnmatchcase(name, target.lower())}
         if not found:
-            raise ValueError(f"no label is like {target!r}; {_suggestion(target, labels or ())}")
+            raise ValueError(
+                f"no label is like {shown(target)}; {_suggestion(target, labels or ())}"
+            )
     else:
         return class_index(target, labels, num_classes)
     return frozenset(found) if len(found) > 1 else found.pop()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rollout.capture.forward_pass import bare
-from rollout.errors import ImageNotTakenError, UnsupportedNetworkError
+from rollout.errors import ImageNotTakenError, UnsupportedNetworkError, shown
 from rollout.files import DATA
 from rollout.maths.checks import check_pair
 from rollout.models import foundation
@@ -173,6 +173,13 @@ def wrap_model(
         ValueError: it does not take what the transform makes, or the labels are too many or few.
     """
     check_network(network)
+    if transform is not None and not callable(getattr(transform, "image_processor", transform)):
+        raise TypeError(
+            "transform must be a function from an RGB image to a tensor, or an image processor, "
+            f"got {shown(transform)}"
+        )
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a text, got {shown(name)}")
     if outputs is not None:
         check_outputs(outputs, 0)
     if grid_size is not None:
@@ -252,11 +259,13 @@ def find_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from None
+        raise ValueError(f"unknown device {shown(device)}; use auto, cpu, cuda or cuda:0") from None
     if chosen.type == "meta":
         raise ValueError("tensors on the device 'meta' have no values; use auto, cpu or cuda")
     try:
         torch.empty(0, device=chosen)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"torch cannot use the device {device!r} here; use auto or cpu") from error
+        raise ValueError(
+            f"torch cannot use the device {shown(device)} here; use auto or cpu"
+        ) from error
     return chosen

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import record_attention
-from rollout.errors import UnsupportedNetworkError
+from rollout.errors import UnsupportedNetworkError, shown
+from rollout.maths.checks import check_index, check_tensor
 from rollout.maths.token_layout import TokenLayout
 from rollout.models import labels as label_tables
 from rollout.models.image_checks import check_normalised, hidden_share
@@ -26,6 +27,7 @@ from rollout.models.preprocess import (
     check_batch,
     stack,
 )
+from rollout.names import one_line
 from rollout.settings import Backward, is_index
 
 OneTarget = int | str | Set[int | str]
@@ -67,9 +69,10 @@ class Model:
     def __repr__(self) -> str:
         """One line, where the network's own would be hundreds; `describe` tells more."""
         rows, columns = self.layout.grid_size
+        name, kind = one_line(self.name), type(self.network).__name__
         return (
-            f"Model({self.name}: {type(self.network).__name__}, {rows} x {columns} patches, "
-            f"{self.num_classes} classes, {self.device})"
+            f"Model({name}: {kind}, {rows} x {columns} patches, {self.num_classes} classes, "
+            f"{self.device})"
         )
 
     @property
@@ -135,7 +138,9 @@ class Model:
             classes).
         """
         if not self.num_classes:
-            raise ValueError(f"{self.name} has no classifier; got target={target!r}, give a score=")
+            raise ValueError(
+                f"{self.name} has no classifier; got target={shown(target)}, give a score="
+            )
         chosen = label_tables.class_indices(target, self.labels, self.num_classes, batch)
         indices = [one for one in chosen if isinstance(one, int)]
         if len(indices) == batch:
@@ -147,8 +152,10 @@ class Model:
 
     def label(self, index: int | Set[int]) -> str:
         """Such as "dog", or "tabby or tiger cat" for several classes."""
-        if not isinstance(index, int):
-            return label_tables.joined([self.label(one).split(",")[0] for one in sorted(index)])
+        if isinstance(index, Set):
+            names = {one: self.label(one).split(",")[0] for one in index}
+            return label_tables.joined([names[one] for one in sorted(names)])
+        check_index("a class index", index, self.num_classes)
         nameless = "output" if self.num_classes == 1 else f"class {index}"
         return self.labels[index] if self.labels else nameless
 
@@ -204,6 +211,7 @@ class Model:
 
         Of other channels than one or three some are shown, each picture by its own range of values.
         """
+        check_tensor("images", images, "batch, channels, height, width")
         mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.mean, self.std))
         pictures = images.detach().cpu().float() * std + mean
         channels = pictures.shape[1]
@@ -225,10 +233,11 @@ def as_channels(channels: Sequence[int] | None, given: int) -> tuple[int, ...] |
     """One or three of the channels that a network is given; None stays."""
     if channels is None:
         return None
-    chosen = tuple(channels)
+    chosen = tuple(channels) if isinstance(channels, list | tuple | range) else ()
     if len(chosen) not in (1, 3) or not all(is_index(one) and 0 <= one < given for one in chosen):
         raise ValueError(
-            f"picture_channels must be one or three of the channels 0 to {given - 1}, got {chosen}"
+            f"picture_channels must be one or three of the channels 0 to {given - 1}, got "
+            f"{shown(channels)}"
         )
     return chosen
 
@@ -238,7 +247,7 @@ def check_model(model: object) -> None:
     if isinstance(model, Model):
         return
     if isinstance(model, str | Path):
-        cure = f"pass load_model({str(model)!r})"
+        cure = f"pass load_model({shown(str(model))})"
     elif isinstance(model, nn.Module):
         cure = "pass wrap_model(network)"
     elif isinstance(getattr(model, "model", None), nn.Module):  # a pipeline of Hugging Face

@@ -13,11 +13,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from rollout.errors import shown
 from rollout.models.checkpoints import ONE_AT_A_TIME, check_folder
+from rollout.names import one_line
 
 REACHABLE_WITHIN = 5.0  # seconds
 
 OWN_MODELS = ("demo", "dinov2_small", "dinov2_scenes")  # what `load_model` has beside timm's
+
+LONGEST_REASON = 400  # letters of what timm or torch says
 
 
 def create(name: str, options: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
@@ -53,7 +57,7 @@ def _reason(error: Exception) -> str:
             "transformers goes to wrap_model(AutoModelForImageClassification.from_pretrained(...))"
         )
     known = isinstance(error, AssertionError | RuntimeError | TypeError | ValueError)
-    message = " ".join(str(error).split())
+    message = one_line(error, most=LONGEST_REASON)
     return message if known and message else f"{type(error).__name__} {message}".strip()
 
 
@@ -73,7 +77,7 @@ def check_name(name: str) -> None:
     known = [*OWN_MODELS, *timm.list_models()]
     close = get_close_matches(architecture, known, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
-    raise ValueError(f"unknown model {name!r}; {hint} (or 'demo', which needs no download)")
+    raise ValueError(f"unknown model {shown(name)}; {hint} (or 'demo', which needs no download)")
 
 
 def _check_local(folder: Path) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import field_of
+from rollout.errors import shown
+from rollout.maths.checks import check_tensor
 
 # One class of several (softmax); that after the network's own softmax or sigmoid; several classes
 # at once (a sigmoid each); numbers that are no probabilities, such as a regression's.
@@ -80,8 +82,8 @@ def _declares(described: nn.Module, num_classes: int) -> bool:
 
 
 def check_outputs(outputs: object, num_classes: int) -> None:
-    if outputs not in OUTPUTS:
-        raise ValueError(f"outputs must be one of {', '.join(OUTPUTS)}; got {outputs!r}")
+    if not isinstance(outputs, str) or outputs not in OUTPUTS:
+        raise ValueError(f"outputs must be one of {', '.join(OUTPUTS)}; got {shown(outputs)}")
     if outputs == "logits" and num_classes == 1:
         raise ValueError(
             "the softmax of a single output is always 1; give outputs='multi_label' for the logit "
@@ -91,6 +93,7 @@ def check_outputs(outputs: object, num_classes: int) -> None:
 
 def probabilities(logits: Tensor, outputs: Outputs) -> Tensor:
     """(batch, classes) in [0, 1], or NaN where the outputs are no probabilities."""
+    check_tensor("logits", logits, "batch, classes")
     logits = logits.float()
     if outputs == "value":
         return logits * math.nan

@@ -18,6 +18,8 @@ from timm.data import (
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
+from rollout.errors import shown
+from rollout.maths.checks import check_real
 from rollout.models.channels import Transform, channel_transform
 
 ImageSize = int | tuple[int, int]
@@ -57,15 +59,16 @@ def default_transform(network: nn.Module, image_size: ImageSize | None = None) -
     own = _open_clip_transform(network, image_size)
     if own is not None:
         return own
-    config = resolve_data_config({}, model=network) | _own_preprocessing(network)
     channels = _input_channels(network)
     size = as_size(image_size) if image_size is not None else own_size(network)
-    config["input_size"] = (channels, *(size or config["input_size"][1:]))
+    config: dict[str, Any] = {}
     try:
+        config |= resolve_data_config({}, model=network) | _own_preprocessing(network)
+        config["input_size"] = (channels, *(size or config["input_size"][1:]))
         transform = channel_transform(config, channels)
         apply_transform(transform, Image.new("RGB", (32, 32)))
     except Exception as error:  # a configuration from elsewhere may say anything
-        said = ", ".join(f"{name}={config.get(name)!r}" for name in _SETTINGS)
+        said = ", ".join(f"{name}={shown(config.get(name))}" for name in _SETTINGS)
         raise ValueError(
             f"the preprocessing that {type(network).__name__} describes cannot be made ({said}: "
             f"{' '.join(f'{type(error).__name__} {error}'.split())}); give wrap_model a transform"
@@ -101,7 +104,7 @@ def as_size(image_size: ImageSize) -> tuple[int, int]:
     size = tuple(given) if isinstance(given, list | tuple) else ()
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(
-            f"image_size must be a number of pixels or (height, width), got {image_size!r}"
+            f"image_size must be a number of pixels or (height, width), got {shown(image_size)}"
         )
     return size
 
@@ -158,6 +161,7 @@ def apply_transform(transform: Transform, image: Image.Image) -> Tensor:
             "transform must turn an RGB image into a floating point tensor (channels, height, "
             f"width), got {made}{more}"
         )
+    check_real("what the transform makes", result)
     return result
 
 
@@ -180,7 +184,8 @@ def check_one_size(shapes: Sequence[Sequence[int]]) -> None:
 
 def check_batch(images: Tensor) -> None:
     """Refuse a tensor that cannot be a batch of normalised images."""
-    if images.dim() != 4 or not len(images) or not images.is_floating_point():
+    check_real("an image tensor", images)
+    if images.dim() != 4 or 0 in images.shape or not images.is_floating_point():
         raise ValueError(
             "an image tensor must be (batch, channels, height, width), at least one image, in "
             "floating point and normalised as the network expects; "

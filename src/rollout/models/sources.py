@@ -7,6 +7,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from rollout.errors import shown
 from rollout.models.checkpoints import Checkpoint
 from rollout.models.fit import fill
 from rollout.models.networks import create, create_pretrained
@@ -39,7 +40,9 @@ def create_network(
         labels, notes = _labels_in(file, filled.network)
         return Found(filled.network, labels, (*filled.notes, *_contradiction(name, file), *notes))
     if weights is not None:
-        raise ValueError(f"weights={weights!r} chooses among those of a file; give checkpoint=")
+        raise ValueError(
+            f"weights={shown(weights)} chooses among those of a file; give checkpoint="
+        )
     if not pretrained:
         return Found(create(name, options))
     network = create_pretrained(name, options)

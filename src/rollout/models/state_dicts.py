@@ -8,6 +8,7 @@ from os.path import commonprefix
 
 from torch import Tensor
 
+from rollout.errors import shown
 from rollout.models.checkpoints import Checkpoint, Table
 
 # Names by which timm's own conversions know files of other libraries: they stay as they are.
@@ -75,8 +76,8 @@ def find_state_dict(
     if not chosen:
         held = " and ".join(repr(state.name) if state.name else "one table" for state in found)
         raise ValueError(
-            f"{checkpoint.path} has no weights={weights!r}; it holds {held}: take one of these, "
-            "or leave weights out"
+            f"{checkpoint.path} has no weights={shown(weights)}; it holds {held}: take one of "
+            "these, or leave weights out"
         )
     others = tuple(state.name for state in found if state is not chosen[0])
     return StateDict(chosen[0].name, chosen[0].tensors, others, chosen[0].outside)

@@ -140,9 +140,12 @@ def check_order(network: nn.Module, image: Tensor, layout: TokenLayout) -> None:
         return
     changes = (values[1:] - values[:1]).abs().amax(dim=2)  # (patches, tokens)
     for patch, change in zip(patches, changes, strict=True):
-        token, found = layout.token(patch), int(change.argmax())
-        # Where convolutions overlap, its neighbours change too, and the noise decides which most.
-        if change[token] < change[found] / 2:
+        token = layout.token(patch)
+        # Where convolutions overlap, its neighbours change too, and the noise decides which most;
+        # tokens far off must change less, or the patch is a strip of several.
+        others = change * torch.where(_are_near(layout, patch), 0.5, 2.0).to(change)
+        found = int(others.argmax())
+        if change[token] < others[found]:
             raise UnsupportedNetworkError(
                 f"the tokens of {type(network).__name__} are not {layout.num_prefix_tokens} prefix "
                 f"tokens and then a grid of {rows} x {columns} patches row by row: the patch at "
@@ -151,6 +154,15 @@ def check_order(network: nn.Module, image: Tensor, layout: TokenLayout) -> None:
             )
 
 
+def _are_near(layout: TokenLayout, patch: tuple[int, int]) -> Tensor:
+    """Which tokens are the patch's own or its neighbours', bool (tokens,)."""
+    near = torch.zeros(layout.grid_size, dtype=torch.bool)
+    row, column = patch
+    near[max(row - NEAR, 0) : row + NEAR + 1, max(column - NEAR, 0) : column + NEAR + 1] = True
+    return torch.cat([torch.zeros(layout.num_prefix_tokens, dtype=torch.bool), near.flatten()])
+
+
+NEAR = 1  # patches away
 MOST_PROBED = 8  # patches beside the corners
 
 

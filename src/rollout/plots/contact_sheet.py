@@ -8,6 +8,9 @@ from matplotlib.figure import Figure
 from rollout.maths.token_layout import Extent
 from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
 from rollout.plots.maps import plot_overlay
+from rollout.settings import check_count, check_list
+
+MOST_COLUMNS = 100
 
 
 def plot_contact_sheet(
@@ -26,6 +29,10 @@ def plot_contact_sheet(
         titles: what stands above each.
         extents: the pixels that each map covers, as `Explanation.extent`; None is all of them.
     """
+    check_count("columns", columns)
+    for name, several in {"pictures": pictures, "maps": maps, "titles": titles}.items():
+        check_list(name, several)
+    columns = min(columns, MOST_COLUMNS)
     rows = -(-len(pictures) // columns)
     figure, axes = new_figure(rows, columns, width=1.8 * columns, height=2.05 * rows)
     for ax in axes.flat:

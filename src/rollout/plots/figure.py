@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rollout.files import whole_file, with_suffix
+from rollout.maths.checks import check_array
 
 COLOUR_MAP = "inferno"
 
@@ -86,12 +87,20 @@ def save_picture(picture: np.ndarray, path: str | Path) -> Path:
     Returns:
         The path, with .png where the name has no ending.
     """
+    check_picture(picture)
     path = with_suffix(path)
     if picture.dtype != np.uint8:
-        picture = (255 * picture + 0.5).astype(np.uint8)
+        picture = (255 * np.nan_to_num(picture).clip(0, 1) + 0.5).astype(np.uint8)
     with whole_file(path) as partial:
         Image.fromarray(picture).save(partial)
     return path
+
+
+def check_picture(picture: Any) -> None:
+    """Refuse what is no RGB picture, (height, width, 3)."""
+    check_array("picture", picture, "height, width, 3")
+    if picture.shape[2] != 3:
+        raise ValueError(f"picture must be (height, width, 3), got {picture.shape}")
 
 
 def jet_overlay(picture: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:

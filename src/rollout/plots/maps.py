@@ -12,10 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rollout.errors import shown
+from rollout.maths.checks import check_array, check_number
 from rollout.maths.dominance import Scale, scale_top, shared_top
 from rollout.maths.token_layout import Extent
-from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure, own_scales_bar
+from rollout.plots.figure import COLOUR_MAP, check_picture, colour_bar, new_figure, own_scales_bar
 from rollout.plots.marks import mark_above
+from rollout.settings import check_count
 
 
 class Outlined(Protocol):
@@ -62,6 +65,9 @@ def plot_overlay(
             value written beside them.
         extent: the pixels that the map covers, as `Explanation.extent`; None is all of them.
     """
+    check_picture(picture)
+    check_array("saliency_map", saliency_map, "rows, columns")
+    check_number("opacity", opacity)
     height, width = picture.shape[:2]
     grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
@@ -113,6 +119,12 @@ def plot_maps(
         scale: where scales end, as for `plot_overlay`.
         extent: the pixels that the maps cover, as `Explanation.extent`.
     """
+    check_picture(picture)
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps must be a table from title to map, got {shown(maps)}")
+    for name, values in maps.items():
+        check_array(f"the map {name}", values, "rows, columns")
+    check_count("columns", columns)
     columns = min(columns, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
     figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9, height=2.8 * rows)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rollout.errors import shown
 from rollout.plots.figure import COLOUR_MAP, colour_bar, new_figure
 
 
@@ -16,6 +17,8 @@ def plot_share_table(table: pd.DataFrame, *, unit: str, title: str = "") -> Figu
     Args:
         unit: what a share counts, for the colour bar.
     """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be a DataFrame of shares, got {shown(table)}")
     width, height = 1.3 * table.shape[1] + 2.5, 0.5 * table.shape[0] + 1.2
     figure, ((ax,),) = new_figure(1, 1, width=width, height=height)
     plot_share_grid(table.to_numpy(), table.index, table.columns, ax=ax, unit=unit)
