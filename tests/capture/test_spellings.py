@@ -11,6 +11,7 @@ from helpers import left_as_it_was
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from rollout.capture.answer import Answer
 from rollout.capture.attention_call import AttentionCall
 from rollout.capture.blocks import DifferentialAttention, ParallelAttention, distribution
 from rollout.capture.forward_pass import record_attention
@@ -105,6 +106,28 @@ def test_the_record_does_not_depend_on_how_it_is_written(name):
     for block in range(2):
         assert_close(found.attentions[block], expected.attentions[block])
         assert_close(found.gradients([1, 2])[block], expected.gradients([1, 2])[block])
+
+
+def by_convolution(channels: int, rows: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (channels, rows, 1)), nn.Conv2d(channels, 7, 1), nn.Flatten()
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        (nn.Linear(WIDTH, 7), Answer("head")),
+        (by_convolution(WIDTH, 1), Answer("head.1")),
+        (by_convolution(WIDTH // 2, 2), None),  # of two pixels: features
+        (nn.Sequential(nn.Linear(WIDTH, 7), nn.Softmax(dim=-1)), Answer("head.0", "softmax")),
+        (nn.Sequential(nn.Linear(WIDTH, 7), nn.LayerNorm(7)), None),
+    ],
+)
+def test_an_answer_is_known_by_the_layer_that_made_it(head, answer):
+    network = Spelled(Spelling())
+    network.head = head
+    assert record_attention(network, IMAGES).answer == answer
 
 
 def calls(*heads: int) -> list[AttentionCall]:
