@@ -153,12 +153,19 @@ def name_of(method: str, setting: str) -> str:
     return f"{title}: {setting}" if setting else title
 
 
+def named(summarised: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, with a column `map` of names before them, as plots take them."""
+    names = [name_of(*pair) for pair in zip(summarised.method, summarised.setting, strict=True)]
+    result = summarised.copy()
+    result.insert(0, "map", names)
+    return result
+
+
 def pivoted(summarised: pd.DataFrame, column: str = "mean") -> pd.DataFrame:
     """A row for each map and a column for each measure, of `summary` or `differences`."""
-    names = [name_of(*pair) for pair in zip(summarised.method, summarised.setting, strict=True)]
-    wide = summarised.assign(map=names).pivot(index="map", columns="measure", values=column)
-    order = list(dict.fromkeys(names)), list(dict.fromkeys(summarised["measure"]))
-    return wide.reindex(index=order[0], columns=order[1])
+    rows = named(summarised)
+    wide = rows.pivot(index="map", columns="measure", values=column)
+    return wide.reindex(index=rows["map"].unique(), columns=rows["measure"].unique())
 
 
 def write_tables(table: pd.DataFrame, out: str | Path) -> pd.DataFrame:
