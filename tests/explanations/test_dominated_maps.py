@@ -74,7 +74,7 @@ def test_nothing_is_said_of_other_maps():
 
 def test_kept_maps_say_the_same(model):
     kept = KeptMaps(record_model(model, IMAGES[:1]))
-    for method in ("attention_rollout", "gradient_rollout", "raw_attention"):
+    for method in ("attention_rollout", "gradient_rollout", "generic_relevance", "legrad"):
         for settings in (Settings(), Settings("max", 0.5), Settings(start_block=1)):
             knobs = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
             said = explain(model, IMAGES[:1], method=method, target=2, **knobs).dominated()
