@@ -19,7 +19,7 @@ from table import machine, markdown
 from rollout import compare, load_model
 from rollout.comparison.candidates import find_candidates
 from rollout.comparison.cost import costs
-from rollout.comparison.plan import MOST
+from rollout.comparison.plan import DEAR, MOST
 from rollout.comparison.sources import CROWD, Scenes
 from rollout.comparison.tables import MEASURES, differences, name_of, summary
 from rollout.demo.quality import UNSEEN_SEED
@@ -43,10 +43,10 @@ HOW = """\
 {scenes} scenes of two objects that neither model was trained on (seed {seed}), each object the
 target once; for `what if` {what_if} scenes of {low} to {high} objects, of which two are the target
 once, drawn again without each object; tokens {tokens}, pixels {pixels} and random weights
-{randomisation} of the scenes. Means with 95 % intervals by bootstrap over the scenes; the cases of
-a scene count together. One set of weights of each model was used. Bold: better or worse than
-gradient rollout on the same scenes, p < 0.05 by Wilcoxon's signed ranks after Holm's correction for
-all maps of the column. Arrows say which way is better."""
+{randomisation} of the scenes; gradient flow sees {flow} of each at most. Means with 95 % intervals
+by bootstrap over the scenes; the cases of a scene count together. One set of weights of each model
+was used. Bold: better or worse than gradient rollout on the same scenes, p < 0.05 by Wilcoxon's
+signed ranks after Holm's correction for all maps of the column. Arrows say which way is better."""
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
@@ -154,7 +154,14 @@ def main() -> None:
     minutes = (time.monotonic() - started) / 60
     limits = {name: min(most or arguments.scenes, arguments.scenes) for name, most in MOST.items()}
     low, high = CROWD
-    how = HOW.format(scenes=arguments.scenes, seed=UNSEEN_SEED, low=low, high=high, **limits)
+    how = HOW.format(
+        scenes=arguments.scenes,
+        seed=UNSEEN_SEED,
+        low=low,
+        high=high,
+        flow=DEAR["gradient_flow"],
+        **limits,
+    )
     sections = [section(name, tables) for name, tables in found.items()]
     text = "\n\n".join(["# Which map to believe?", machine(), how, *sections]) + "\n"
     print(text)

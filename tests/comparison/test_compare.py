@@ -14,7 +14,7 @@ from rollout import compare, explain, wrap_model
 from rollout.comparison import compare as compared
 from rollout.comparison.candidates import CONTROLS, Candidate, default_candidates, find_candidates
 from rollout.comparison.parts import read_comparison
-from rollout.comparison.plan import FAMILIES
+from rollout.comparison.plan import DEAR, FAMILIES
 from rollout.comparison.tables import MEASURES
 from rollout.demo.scenes import SceneDataset
 from rollout.maths.metrics import average_precision, patch_coverage, target_share
@@ -213,6 +213,14 @@ def test_every_method_is_there_with_its_paper_s_settings(model):
     # Its grid is no square, which vit-explain cannot lay out.
     usable = {one.setting for one in find_candidates(model)}
     assert "0.9, as published" not in usable and "max, 0.9" in usable
+
+
+def test_a_dear_method_sees_the_first_images_alone(model, monkeypatch):
+    monkeypatch.setitem(DEAR, "attention_rollout", 2)
+    found = few(model, batch_size=2, measures=["where"])
+    seen = found.groupby("method", observed=True)["image"].unique()
+    assert set(seen["attention_rollout"]) == {"scene 0", "scene 1"}
+    assert len(seen["gradient_rollout"]) == len(seen["control: random"]) == 4
 
 
 def test_gradient_rollout_is_always_compared(model):

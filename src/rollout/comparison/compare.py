@@ -181,6 +181,7 @@ def measure_job(job: Job) -> int:
 
 def job_table(model: Model, plan: Plan, job: Job) -> pd.DataFrame:
     """The rows of a job."""
+    plan = plan.of(job)
     if job.family == WHAT_IF:
         cases = plan.crowd.open(model, job.images)
         return measure_what_if(model, plan, cases, job.images).table()

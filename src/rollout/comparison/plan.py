@@ -1,7 +1,7 @@
 """What a comparison consists of: its images, maps and families of measures, cut into jobs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rollout.comparison.candidates import Candidate
@@ -18,6 +18,8 @@ MOST: dict[str, int | None] = {
     RANDOMISATION: 30,
 }
 FAMILIES = tuple(MOST)
+# Methods that cost ten passes and more for one map see no image beyond these.
+DEAR = {"gradient_flow": 100}
 # Close together at first: an object has some seven hundredths of the patches.
 STEPS = (0.025, 0.05, 0.1, 0.2, 0.5, 0.9)
 
@@ -62,12 +64,20 @@ class Plan:
                 yield Job(number, family, images)
                 number += 1
 
+    def of(self, job: Job) -> "Plan":
+        """The same without the maps that are too dear for these images."""
+        kept = [
+            one for one in self.candidates if job.images[0] < DEAR.get(one.method, len(self.source))
+        ]
+        return replace(self, candidates=tuple(kept))
+
     def description(self) -> dict[str, Any]:
         """As plain JSON, for the file of settings."""
         return {
             "images": self.source.description(),
             "maps": [asdict(one) for one in self.candidates],
             "families": dict(self.families),
+            "dear": DEAR,
             "batch_size": self.batch_size,
             "steps": list(self.steps),
         }
