@@ -133,7 +133,7 @@ def test_samples(fuzz, model):
     area.swap(samples.load_masks, lambda: {"name": "scene_cat_dog"}, words=words)
     good = lambda: {"name": "scene_cat_dog", "grid_size": (4, 6)}  # noqa: E731
     area.swap(samples.load_coverage, good, words=words)
-    keyed = lambda: {"model": model, **good()}  # noqa: E731
+    keyed = lambda: {"model": model, "name": "scene_cat_dog", "layout": model.layout}  # noqa: E731
     area.swap(samples.answer_key, keyed, words=words, cases=area.cases // 4)
     area.swap(samples.object_coverage, keyed, words=words, cases=area.cases // 4)
     mask = np.ones((30, 40), bool)
@@ -160,7 +160,8 @@ def test_configurations_of_networks(fuzz):
         network.pretrained_cfg = {**own, **config}
         return wrap_model(network)
 
-    area.swap(wrap, lambda: good, words=dict.fromkeys(good, ("preprocessing", "transform")))
+    said = ("preprocessing", "transform", "label")
+    area.swap(wrap, lambda: good, words=dict.fromkeys(good, said))
 
 
 def test_random_pairs_of_anything(fuzz, model):

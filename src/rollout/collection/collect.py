@@ -120,7 +120,7 @@ def collect(
         Folder.at(out),
     )
     with run.folder.claim():
-        run.folder.begin(describe_task(loaded, run.weights, task, shard_size))
+        run.folder.begin(describe_task(loaded, run.weights, task, int(shard_size)))
         images = remember(run.folder, images, shard_size)
         work = Work(images, run.folder.parts())
         if work.missing:

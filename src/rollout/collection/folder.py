@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from rollout.collection.inputs import absolute, named_package
+from rollout.collection.inputs import COLUMNS, absolute, named_package
 from rollout.collection.lock import only_one
 from rollout.collection.table import count_file, to_bytes
 from rollout.errors import shown
-from rollout.files import whole_file
+from rollout.files import as_path, whole_file
 
 # Settings that older files lack, and what was then done.
 _CAME_LATER = {"backward": "plain"}
@@ -42,6 +42,7 @@ class Folder:
     def at(cls, out: str | Path) -> "Folder":
         if not isinstance(out, str | PathLike):
             raise TypeError(f"a folder must be a path or an address, got {shown(out)}")
+        as_path(out)  # or no file can have this name
         return cls(absolute(str(out)).rstrip("/"))
 
     @property
@@ -97,7 +98,15 @@ class Folder:
     def read_images(self) -> pd.DataFrame | None:
         """`inputs.list_images` with the number of each image's shard; None before the first run."""
         content = self._read(IMAGES)
-        return None if content is None else pd.read_parquet(BytesIO(content))
+        if content is None:
+            return None
+        try:
+            images = pd.read_parquet(BytesIO(content))
+            return images.assign(**{name: images[name].tolist() for name in COLUMNS})
+        except Exception as error:  # damage makes the reader raise nearly anything
+            raise ValueError(
+                f"{self.url}/{IMAGES}, the list of the images, is damaged; give another --out"
+            ) from error
 
     def write_images(self, images: pd.DataFrame) -> None:
         stream = BytesIO()

@@ -53,7 +53,19 @@ def list_images(inputs: Inputs) -> pd.DataFrame:
         found = [_expand(os.fspath(one)) for one in several]
     if not found or not sum(map(len, found)):
         raise ValueError("there is no image in the inputs; give files, folders, globs or a table")
-    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+    images = pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+    for name in COLUMNS:
+        for text in images[name]:
+            _check_text(name, text)
+    return images
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse what no table of UTF-8 can hold, as a file name of another system may be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the {name} {shown(text)} is no text in UTF-8; rename it") from error
 
 
 def absolute(path: str) -> str:

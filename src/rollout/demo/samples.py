@@ -81,16 +81,22 @@ def answer_key(
         seen; {} for a photograph.
     """
     check_model(model)
-    layout = layout or model.layout
+    layout = _layout(model, layout)
     masks = load_masks(name)
     covered = {label: seen_coverage(model, [mask], layout) for label, mask in masks.items()}
     return {label: coverage for label, coverage in covered.items() if coverage.any()}
 
 
+def _layout(model: Model, layout: TokenLayout | None) -> TokenLayout:
+    if layout is not None and not isinstance(layout, TokenLayout):
+        raise TypeError(f"layout must be a TokenLayout, got {type(layout).__name__}")
+    return layout or model.layout
+
+
 def object_coverage(model: Model, name: str | Path, layout: TokenLayout | None = None) -> Tensor:
     """Share of each patch that any object of a scene covers, (1, rows, columns)."""
     check_model(model)
-    layout = layout or model.layout
+    layout = _layout(model, layout)
     blank = torch.zeros(1, *layout.grid_size)
     return sum(answer_key(model, name, layout).values(), start=blank)
 

@@ -89,7 +89,7 @@ def find_boxes(
     edges = _edges((saliency_map.shape[1], saliency_map.shape[2]), size, extent)
     return [
         _boxes(values, mask, *edges)
-        for values, mask in zip(saliency_map.double().numpy(), masks, strict=True)
+        for values, mask in zip(saliency_map.detach().double().cpu().numpy(), masks, strict=True)
     ]
 
 

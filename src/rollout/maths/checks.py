@@ -52,7 +52,8 @@ def check_array(name: str, value: object, axes: str) -> None:
 def check_number(name: str, value: Any) -> None:
     """Refuse what is no finite number; numpy's are some, True and False are none."""
     number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not number or not abs(value) < 1e300:
+    plain = value.item() if number and hasattr(value, "item") else value  # of numpy's
+    if not number or not abs(plain) < 1e300:
         raise ValueError(f"{name} must be a number, got {shown(value)}")
 
 

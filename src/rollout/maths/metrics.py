@@ -121,7 +121,7 @@ def rank_correlation(saliency_map: Tensor, other: Tensor) -> Tensor:
     """
     _check_maps(saliency_map=saliency_map, other=other)
     ranks = [
-        torch.from_numpy(rankdata(maps.flatten(1).double(), axis=1))
+        torch.from_numpy(rankdata(maps.detach().cpu().flatten(1).double(), axis=1))
         for maps in (saliency_map, other)
     ]
     one, two = (rank - rank.mean(dim=1, keepdim=True) for rank in ranks)

@@ -32,7 +32,10 @@ def _timm_labels(network: nn.Module) -> dict[int, str]:
         return {}
     described = config.get("label_descriptions")
     described = described if isinstance(described, dict) else {}
-    return {index: str(described.get(name, name)) for index, name in enumerate(names)}
+    return {
+        index: str(described.get(name, name) if isinstance(name, str | int) else name)
+        for index, name in enumerate(names)
+    }
 
 
 def _timm_configuration(network: nn.Module) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def find_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError):
         raise ValueError(f"unknown device {shown(device)}; use auto, cpu, cuda or cuda:0") from None
     if chosen.type == "meta":
         raise ValueError("tensors on the device 'meta' have no values; use auto, cpu or cuda")

@@ -32,6 +32,11 @@ def plot_contact_sheet(
     check_count("columns", columns)
     for name, several in {"pictures": pictures, "maps": maps, "titles": titles}.items():
         check_list(name, several)
+    if not len(pictures) == len(maps) == len(titles):
+        raise ValueError(
+            f"there must be as many maps and titles as pictures, got {len(maps)} maps and "
+            f"{len(titles)} titles for {len(pictures)} pictures"
+        )
     columns = min(columns, MOST_COLUMNS)
     rows = -(-len(pictures) // columns)
     figure, axes = new_figure(rows, columns, width=1.8 * columns, height=2.05 * rows)
