@@ -20,6 +20,7 @@ from rollout import compare, load_model
 from rollout.comparison.candidates import find_candidates
 from rollout.comparison.cost import costs
 from rollout.comparison.plan import DEAR, MOST
+from rollout.comparison.published import TABLES, publish
 from rollout.comparison.sources import CROWD, Scenes
 from rollout.comparison.tables import MEASURES, differences, name_of, summary
 from rollout.demo.quality import UNSEEN_SEED
@@ -168,6 +169,8 @@ def main() -> None:
     print(f"{minutes:.1f} minutes")
     if arguments.save:
         RESULTS.write_text(text)
+        for place, table in enumerate(TABLES):
+            publish(table, {name: tables[place] for name, tables in found.items()})
         if not write_readme(readme_table(found)):
             print(f"README has no {MARKS[0]}")
 
