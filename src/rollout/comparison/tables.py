@@ -168,6 +168,25 @@ def pivoted(summarised: pd.DataFrame, column: str = "mean") -> pd.DataFrame:
     return wide.reindex(index=rows["map"].unique(), columns=rows["measure"].unique())
 
 
+def agreement(summarised: pd.DataFrame) -> pd.DataFrame:
+    """Whether measures rank the methods alike: Spearman's correlation of every two over the maps.
+
+    Each measure has its better end up; controls, and measures without a better end, are left out.
+
+    Args:
+        summarised: of `summary`, for one model.
+
+    Returns:
+        (measures, measures), named by measure; NaN for two that share fewer than three maps.
+    """
+    methods = summarised[~summarised["method"].str.startswith("control")]
+    ranked = methods[methods["measure"].map(lambda name: MEASURES[name].better != "")]
+    wide = pivoted(ranked)
+    lower = [MEASURES[name].better == "lower" for name in wide.columns]
+    signed = wide * np.where(lower, -1, 1)
+    return signed.corr(method="spearman", min_periods=3).rename_axis(index=None, columns=None)
+
+
 def write_tables(table: pd.DataFrame, out: str | Path) -> pd.DataFrame:
     """Write _summary.csv and _differences.csv into a folder; returns the means as `pivoted`."""
     summarised = summary(table)
