@@ -94,7 +94,7 @@ def test_models_with_such_labels(fuzz, tmp_path):
     area = fuzz("labels", 12)
     network, image = small_vit(), torch.randn(1, 3, 32, 48)
     for number in range(area.cases):
-        labels = [random_name(area.rng) for _ in range(7)]
+        labels = [random_name(area.rng).encode(errors="replace").decode() for _ in range(7)]
         name = random_name(area.rng)
 
         def use(labels=labels, name=name, number=number) -> None:

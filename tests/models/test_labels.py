@@ -247,3 +247,7 @@ def test_many_names_are_joined_briefly() -> None:
     assert joined(["a"]) == "a"
     assert joined(list("abcd")) == "a or b or c or d"
     assert joined(list("abcde")) == "a or b or c or 2 more"
+
+
+def test_half_a_surrogate_pair_becomes_what_every_table_can_hold():
+    assert as_labels(["\ud83d\ude00", "a\ud800b"]) == ("??", "a?b")

@@ -18,7 +18,7 @@ from rollout.maths.checks import check_real
 def known_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
     """Those in the configuration of Hugging Face or timm, else ImageNet's where timm says so."""
     named = getattr(getattr(network, "config", None), "id2label", None) or _timm_labels(network)
-    labels = tuple(str(named[index]) for index in sorted(named))
+    labels = tuple(_text(named[index]) for index in sorted(named))
     if num_classes and len(labels) == num_classes and labels[0] != "LABEL_0":
         return labels
     return imagenet_labels(network, num_classes) if num_classes else None
@@ -43,6 +43,11 @@ def _timm_configuration(network: nn.Module) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def _text(name: object) -> str:
+    """As text that files and tables can hold: half a surrogate pair becomes a question mark."""
+    return str(name).encode(errors="replace").decode()
+
+
 def as_labels(labels: object) -> tuple[str, ...]:
     """Labels as a user gives them: a list, or a table from each index to its label.
 
@@ -59,7 +64,7 @@ def as_labels(labels: object) -> tuple[str, ...]:
         labels = [numbers[index] for index in range(len(numbers))]
     if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray):
         raise TypeError(f"labels must be a list with one label per class, got {shown(labels)}")
-    return tuple(map(str, labels))
+    return tuple(map(_text, labels))
 
 
 def imagenet_labels(network: nn.Module, num_classes: int) -> tuple[str, ...] | None:
