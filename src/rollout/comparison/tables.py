@@ -13,6 +13,7 @@ from rollout.comparison.candidates import BASELINE
 from rollout.files import whole_file
 from rollout.maths.metrics import mean_interval
 from rollout.maths.statistics import holm, paired_p
+from rollout.settings import METHODS
 
 Better = Literal["higher", "lower", ""]
 
@@ -149,7 +150,7 @@ def _chosen(table: pd.DataFrame, measures: Sequence[str] | None) -> pd.DataFrame
 
 def name_of(method: str, setting: str) -> str:
     """Such as "gradient rollout: max, 0.9"."""
-    title = method.replace("_", " ") if not method.startswith("control") else method
+    title = METHODS[method].title if method in METHODS else method
     return f"{title}: {setting}" if setting else title
 
 
