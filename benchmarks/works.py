@@ -24,6 +24,8 @@ MODELS = {
     "DeiT-Tiny": ("deit_tiny_patch16_224", {}),
     "ViT-B/16": ("vit_base_patch16_224", {}),
     "ViT-S/14, 518 px": ("vit_small_patch14_dinov2", {"img_size": 518, "num_classes": 1000}),
+    "ViT-S/16, 1024 px, 2 blocks": ("vit_small_patch16_224", {"img_size": 1024, "depth": 2}),
+    "ViT-S/16, 2048 px, 2 blocks": ("vit_small_patch16_224", {"img_size": 2048, "depth": 2}),
 }
 TARGET = 0
 DISCARD_RATIO = 0.9
@@ -69,7 +71,7 @@ def load_subject(model: str) -> Subject:
         if isinstance(module, LayerScale):
             nn.init.ones_(module.gamma)
     wrapped = wrap_model(network)
-    image = torch.randn(1, *network.pretrained_cfg["input_size"])
+    image = torch.randn(1, 3, *network.patch_embed.img_size)
     return Subject(wrapped.network, wrapped.layout, image)
 
 

@@ -14,6 +14,12 @@ def attention_call(key_heads=4, **options):
     return AttentionCall("attn", value, query, key, **options)
 
 
+def received_by(call, output_gradient):
+    return lambda heads, queries: call.attention_gradient(
+        output_gradient, heads=heads, queries=queries
+    )
+
+
 CALLS = {
     "plain": attention_call,
     "shared keys": lambda: attention_call(key_heads=2),
@@ -31,7 +37,7 @@ CALLS = {
 def test_head_groups_are_the_block_in_pieces(name, heads_at_a_time, monkeypatch):
     monkeypatch.setattr(sequences, "GROUP_ENTRIES", 2 * 5 * 5 * heads_at_a_time)
     call, received = CALLS[name](), torch.randn(2, 4, 5, 3)
-    for compute in (call.attention, lambda heads: call.attention_gradient(received, heads=heads)):
+    for compute in (call.attention, received_by(call, received)):
         blocks = BlockSequence([compute], [call.shape])
         groups = list(blocks.head_groups(0))
         assert [group.shape[1] for group in groups] == {1: [1, 1, 1, 1], 3: [3, 1]}[heads_at_a_time]
@@ -45,12 +51,7 @@ def test_rollouts_of_lazy_blocks_are_those_of_tensors(head_fusion, monkeypatch):
     shapes = [call.shape for call in calls]
     attentions = BlockSequence([call.attention for call in calls], shapes)
     gradients = BlockSequence(
-        [
-            lambda heads, call=call, gradient=gradient: call.attention_gradient(
-                gradient, heads=heads
-            )
-            for call, gradient in zip(calls, received, strict=True)
-        ],
+        [received_by(call, gradient) for call, gradient in zip(calls, received, strict=True)],
         shapes,
     )
     knobs = {"head_fusion": head_fusion, "discard_ratio": 0.5}

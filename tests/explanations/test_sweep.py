@@ -25,7 +25,7 @@ from rollout.demo.samples import load_coverage, object_coverage, sample_path
 from rollout.demo.scene_sweeps import sweep_scenes
 from rollout.explanations.recording import record_model
 from rollout.maths import block_sequence as sequences
-from rollout.maths import fusion
+from rollout.maths import fused_block, order_statistics
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.fusion import discard_each, discard_lowest, fuse_head_groups, fuse_heads
 from rollout.maths.metrics import (
@@ -38,7 +38,6 @@ from rollout.maths.metrics import (
 from rollout.maths.rollout import chain, fused_last_first
 from rollout.settings import METHODS
 
-order_statistics = fusion._order_statistics
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "sweep.py"
 LABELS = ("cat", "dog", "bird", "fish", "car", "boat", "house")
 IMAGE = torch.randn(1, 3, 32, 48, generator=torch.Generator().manual_seed(1))
@@ -151,9 +150,10 @@ def test_what_is_blind_to_the_class_needs_no_gradient_and_is_chained_once(model)
     methods = ["attention_rollout", "raw_attention"]
     with (
         counted_passes(model) as (_, backward),
-        patch.object(fusion, "_order_statistics") as select,
+        patch.object(
+            fused_block, "order_statistics", side_effect=order_statistics.order_statistics
+        ) as select,
     ):
-        select.side_effect = order_statistics
         table = sweep(model, IMAGE, methods=methods, targets=[0, 4, 2])
     assert backward == [] and select.call_count == 3 * len(FUSIONS) + len(FUSIONS)
     first, *others = (cells.relevance for _, cells in table.groupby("target"))
@@ -162,7 +162,7 @@ def test_what_is_blind_to_the_class_needs_no_gradient_and_is_chained_once(model)
 
 
 def test_a_fused_matrix_is_partitioned_once_for_all_ratios(model):
-    with patch.object(fusion.np, "partition", side_effect=np.partition) as partition:
+    with patch.object(order_statistics.np, "partition", side_effect=np.partition) as partition:
         sweep(model, IMAGE, methods=["gradient_rollout"], discard_ratios=RATIOS)
     assert partition.call_count == 3 * len(FUSIONS)  # blocks, fusions
 
@@ -335,7 +335,8 @@ def test_swept_rollouts_are_the_rollouts_one_by_one(ratios, head_fusions, seed):
 def test_blocks_may_come_a_few_heads_at_a_time(monkeypatch):
     monkeypatch.setattr(sequences, "GROUP_ENTRIES", 2 * 5 * 5 * 2)
     whole = [random_attention(batch=2, heads=3, tokens=5) for _ in range(3)]
-    lazy = BlockSequence([lambda heads, a=a: a[:, heads] for a in whole], [a.shape for a in whole])
+    parts = [lambda heads, queries, a=a: a[:, heads, queries] for a in whole]
+    lazy = BlockSequence(parts, [a.shape for a in whole])
     fused = fuse_head_groups(lazy.head_groups(0), FUSIONS)
     for matrix, head_fusion in zip(fused, FUSIONS, strict=True):
         assert_close(matrix, fuse_heads(whole[0], head_fusion))

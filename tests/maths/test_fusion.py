@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from rollout.maths.fusion import (
-    _select,
     check_readout,
     discard_lowest,
     fuse_heads,
     select_blocks,
     transition,
 )
+from rollout.maths.order_statistics import _select
 
 
 @pytest.mark.parametrize("head_fusion", ["mean", "max", "min"])

@@ -15,7 +15,7 @@ from rollout.maths.token_layout import TokenLayout
 
 
 def sequence(*blocks: torch.Tensor) -> BlockSequence:
-    computed = [lambda heads, block=block: block[:, heads] for block in blocks]
+    computed = [lambda heads, queries, block=block: block[:, heads, queries] for block in blocks]
     return BlockSequence(computed, [tuple(block.shape) for block in blocks])
 
 

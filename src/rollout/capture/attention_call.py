@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from rollout.errors import UnsupportedNetworkError
-from rollout.maths.block_sequence import ALL_HEADS
+from rollout.maths.block_sequence import ALL
 
 NO_SCORES = (
     "{} does not leave its scores before the softmax to be seen, which agcam is made of: attention "
@@ -75,16 +75,16 @@ class AttentionCall:
         return *self.query.shape[:-1], self.key.shape[-2]
 
     @torch.no_grad()
-    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
+    def attention(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
         """The probabilities, in float32 or better: (batch, heads, query, key)."""
         if self.probabilities is not None:
-            return _at_least_float32(self.probabilities[:, heads])
-        attention = self.scores(heads).softmax(dim=-1)
+            return _at_least_float32(self.probabilities[:, heads, queries])
+        attention = self.scores(heads, queries).softmax(dim=-1)
         # Fully masked rows are 0, as in `scaled_dot_product_attention`.
         return attention if self.mask is None else attention.nan_to_num(0.0)
 
     @torch.no_grad()
-    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
+    def scores(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
         """What the softmax is taken of, in float32 or better: (batch, heads, query, key).
 
         Raises:
@@ -92,21 +92,28 @@ class AttentionCall:
         """
         if self.query is None or self.key is None:
             raise UnsupportedNetworkError(NO_SCORES.format(self.module))
-        query, key = _at_least_float32(self.query[:, heads]), self._one_per_head(self.key, heads)
+        query = _at_least_float32(self.query[:, heads, queries])
+        key = self._one_per_head(self.key, heads)
         scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
         with torch.autocast(query.device.type, enabled=False):
             scores = (query * scale) @ key.mT
-        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads]
-        return _masked(scores, mask, self.is_causal)
+        if self.is_causal:
+            later = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1 + (queries.start or 0))
+            scores = scores.masked_fill(later, -math.inf)
+        mask = None if self.mask is None else self.mask.expand(self.shape)[:, heads, queries]
+        return scores if mask is None else _masked(scores, mask)
 
     @torch.no_grad()
-    def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
+    def attention_gradient(
+        self, *received: Tensor | None, heads: slice = ALL, queries: slice = ALL
+    ) -> Tensor:
         """d(score) / d(attention), from d(score) / d(output): (batch, heads, query, key)."""
         (output_gradient,) = received
         if output_gradient is None:  # the score does not depend on this block
-            return torch.zeros_like(self.attention(heads))
+            return torch.zeros_like(self.attention(heads, queries))
         # (batch, heads, query, head_dim)
-        arrived = _at_least_float32(output_gradient.reshape(*self.shape[:-1], -1)[:, heads])
+        arrived = output_gradient.reshape(*self.shape[:-1], -1)[:, heads, queries]
+        arrived = _at_least_float32(arrived)
         with torch.autocast(arrived.device.type, enabled=False):
             return arrived @ self._one_per_head(self.value, heads).mT
 
@@ -114,7 +121,8 @@ class AttentionCall:
         """Keys or values of the given heads, repeated where several heads share them."""
         repeats = self.shape[1] // shared.shape[1]
         if repeats > 1:
-            shared = shared.repeat_interleave(repeats, dim=1)
+            wanted = range(self.shape[1])[heads]
+            return _at_least_float32(shared[:, [head // repeats for head in wanted]])
         return _at_least_float32(shared[:, heads])
 
 
@@ -138,11 +146,6 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
     """-inf where nobody may look; masks of numbers are added."""
-    if is_causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(hidden, -math.inf)
-    if mask is None:
-        return scores
     return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask

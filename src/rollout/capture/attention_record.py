@@ -173,8 +173,10 @@ def _sequence(blocks: Sequence[Block], compute: Sequence[Callable[..., Tensor]])
     return BlockSequence(compute, [block.shape for block in blocks])
 
 
-def _gradient(call: Block, received: tuple[Tensor | None, ...], heads: slice) -> Tensor:
-    return call.attention_gradient(*received, heads=heads)
+def _gradient(
+    call: Block, received: tuple[Tensor | None, ...], heads: slice, queries: slice
+) -> Tensor:
+    return call.attention_gradient(*received, heads=heads, queries=queries)
 
 
 _NO_SCORE = "score does not depend on the network's output by way of torch functions"

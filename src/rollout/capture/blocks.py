@@ -9,7 +9,7 @@ from torch.autograd.graph import GradientEdge
 
 from rollout.capture.attention_call import NO_SCORES, AttentionCall
 from rollout.errors import UnsupportedNetworkError
-from rollout.maths.block_sequence import ALL_HEADS
+from rollout.maths.block_sequence import ALL
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,20 @@ class ParallelAttention:
     def signed(self) -> bool:
         return any(call.signed for call in self.calls)
 
-    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
-        return torch.cat([call.attention(own) for call, own in self._share(heads)], dim=1)
+    def attention(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
+        parts = [call.attention(own, queries) for call, own in self._share(heads)]
+        return torch.cat(parts, dim=1)
 
-    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
-        return torch.cat([call.scores(own) for call, own in self._share(heads)], dim=1)
+    def scores(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
+        return torch.cat([call.scores(own, queries) for call, own in self._share(heads)], dim=1)
 
-    def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
+    def attention_gradient(
+        self, *received: Tensor | None, heads: slice = ALL, queries: slice = ALL
+    ) -> Tensor:
         gradients = dict(zip(self.calls, received, strict=True))
         parts = [
-            call.attention_gradient(gradients[call], heads=own) for call, own in self._share(heads)
+            call.attention_gradient(gradients[call], heads=own, queries=queries)
+            for call, own in self._share(heads)
         ]
         return torch.cat(parts, dim=1)
 
@@ -93,29 +97,33 @@ class DifferentialAttention:
     def edges(self) -> tuple[GradientEdge | None, ...]:
         return (self.first.edge,)
 
-    def attention(self, heads: slice = ALL_HEADS) -> Tensor:
-        return self.first.attention(heads) - self.weight * self.second.attention(heads)
+    def attention(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
+        first, second = (call.attention(heads, queries) for call in self.calls)
+        return first - self.weight * second
 
-    def scores(self, heads: slice = ALL_HEADS) -> Tensor:
+    def scores(self, heads: slice = ALL, queries: slice = ALL) -> Tensor:
         raise UnsupportedNetworkError(NO_SCORES.format(self.module))
 
-    def attention_gradient(self, *received: Tensor | None, heads: slice = ALL_HEADS) -> Tensor:
-        return self.first.attention_gradient(*received, heads=heads)
+    def attention_gradient(
+        self, *received: Tensor | None, heads: slice = ALL, queries: slice = ALL
+    ) -> Tensor:
+        return self.first.attention_gradient(*received, heads=heads, queries=queries)
 
 
 Block = AttentionCall | ParallelAttention | DifferentialAttention
 
 
-def distribution(block: Block, heads: slice = ALL_HEADS) -> Tensor:
+def distribution(block: Block, heads: slice = ALL, queries: slice = ALL) -> Tensor:
     """The attention with negatives set to 0 and rows that sum to 1: (batch, heads, query, key).
 
     The attention itself, unless heads are mixed after the softmax or subtracted from one another. A
     token without any positive entry looks at itself.
     """
-    attention = block.attention(heads)
+    attention = block.attention(heads, queries)
     if not block.signed:
         return attention
     positive = attention.clamp(min=0)
     total = positive.sum(dim=-1, keepdim=True)
-    identity = torch.eye(attention.shape[-1], device=attention.device, dtype=attention.dtype)
+    tokens = torch.arange(attention.shape[-1], device=attention.device)
+    identity = (tokens[queries, None] == tokens).to(attention.dtype)
     return torch.where(total > 0, positive / total, identity)

@@ -12,17 +12,19 @@ from rollout.settings import is_index
 # that much fresh memory from the system takes longer than filling it.
 GROUP_ENTRIES = 2**21
 
+ALL = slice(None)  # heads, or queries
+
 
 class BlockSequence(Sequence[Tensor]):
     """One (batch, heads, query, key) tensor per block, first block first, computed when indexed.
 
     Args:
-        blocks: compute the given heads of each block.
+        blocks: compute the given heads and queries of each block.
         shapes: (batch, heads, query, key) of each block.
     """
 
     def __init__(
-        self, blocks: Sequence[Callable[[slice], Tensor]], shapes: Sequence[tuple[int, ...]]
+        self, blocks: Sequence[Callable[[slice, slice], Tensor]], shapes: Sequence[tuple[int, ...]]
     ) -> None:
         self._blocks = tuple(blocks)
         self._shapes = tuple(shapes)
@@ -42,14 +44,18 @@ class BlockSequence(Sequence[Tensor]):
     def __getitem__(self, index: int | slice) -> "Tensor | BlockSequence":
         if isinstance(index, slice):
             return BlockSequence(self._blocks[index], self._shapes[index])
-        return self._blocks[index](ALL_HEADS)
+        return self._blocks[index](ALL, ALL)
 
-    def head_groups(self, index: int) -> Iterator[Tensor]:
-        """One block a few heads at a time, (batch, some heads, query, key), first heads first."""
+    def head_groups(self, index: int, queries: slice = ALL) -> Iterator[Tensor]:
+        """One block, or some of its queries, a few heads at a time, first heads first.
+
+        Each is (batch, some heads, the queries, key).
+        """
         batch, heads, query, key = self._shapes[index]
-        size = max(1, GROUP_ENTRIES // (batch * query * key))
+        entries = batch * len(range(query)[queries]) * key
+        size = max(1, GROUP_ENTRIES // entries)
         for first in range(0, heads, size):
-            yield self._blocks[index](slice(first, first + size))
+            yield self._blocks[index](slice(first, first + size), queries)
 
     def one_head(self, head: int) -> "BlockSequence":
         """The blocks with one of their heads alone, (batch, 1, query, key) each."""
@@ -65,8 +71,7 @@ class BlockSequence(Sequence[Tensor]):
         return f"BlockSequence({len(self)} blocks, computed when indexed)"
 
 
-def _one_head(block: Callable[[slice], Tensor], head: int) -> Callable[[slice], Tensor]:
-    return lambda _: block(slice(head, head + 1))
-
-
-ALL_HEADS = slice(None)
+def _one_head(
+    block: Callable[[slice, slice], Tensor], head: int
+) -> Callable[[slice, slice], Tensor]:
+    return lambda _, queries: block(slice(head, head + 1), queries)

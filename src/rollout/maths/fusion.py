@@ -4,18 +4,17 @@ The steps are those of attention rollout (Abnar & Zuidema, 2020, section 4) with
 vit-explain added: how heads are fused, and which share of the lowest entries is discarded.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rollout.errors import shown
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.checks import check_real, check_tensor
+from rollout.maths.fused_block import FusedBlock
 from rollout.settings import (
     HeadFusion,
     check_discard_ratio,
@@ -108,20 +107,45 @@ def discard_lowest(fused: Tensor, discard_ratio: float) -> Tensor:
 
 def discard_each(fused: Tensor, discard_ratios: Sequence[float]) -> Iterator[Tensor]:
     """`discard_lowest` for each ratio, at the cost of one partition: (batch, query, key) each."""
+    for _, _, _, kept in kept_rows([fused], discard_ratios):
+        yield kept
+
+
+def kept_rows(
+    fused: Sequence[Tensor], discard_ratios: Sequence[float]
+) -> Iterator[tuple[int, int, slice, Tensor]]:
+    """`discard_lowest` of each of a block's matrices for each ratio, some queries at a time.
+
+    All queries at once, unless `fused` is a `FusedBlock` of large matrices.
+
+    Returns:
+        Number of the matrix, number of the ratio, the queries, and what is kept of their rows,
+        (batch, the queries, key), until all queries are there.
+    """
     for discard_ratio in discard_ratios:
         check_discard_ratio(discard_ratio)
-    entries = fused.flatten(1)  # (batch, query, key) -> (batch, query * key)
-    counts = [int(ratio * entries.shape[1]) for ratio in discard_ratios]
+    block = FusedBlock.of(fused)
+    counts = [int(ratio * block.shape[1] * block.shape[2]) for ratio in discard_ratios]
     wanted = sorted({count for count in counts if count})
-    smallest_kept = dict(zip(wanted, _order_statistics(entries, wanted), strict=True))
-    for count in counts:
-        yield _discard_below(fused, smallest_kept[count]) if count else fused
+    smallest_kept = block.order_statistics(wanted) if wanted else []
+    for queries, matrices in block.pieces():
+        for number, rows in enumerate(matrices):
+            for place, count in enumerate(counts):
+                smallest = smallest_kept[number][wanted.index(count)] if count else None
+                yield number, place, queries, _keep(rows, smallest, queries)
 
 
-def _discard_below(fused: Tensor, smallest_kept: Tensor) -> Tensor:
-    """The rule of `discard_lowest` for known thresholds, one per image: (batch,)."""
-    kept = fused * (fused >= smallest_kept[:, None, None])  # in half the time of torch.where
-    kept[:, 0, 0] = fused[:, 0, 0]
+def _keep(rows: Tensor, smallest_kept: Tensor | None, queries: slice) -> Tensor:
+    """The rule of `discard_lowest` for the rows of some queries, (batch, the queries, key).
+
+    Args:
+        smallest_kept: one per image, (batch,); None where nothing is discarded.
+    """
+    if smallest_kept is None:
+        return rows
+    kept = rows * (rows >= smallest_kept[:, None, None])  # in half the time of torch.where
+    if not queries.start:
+        kept[:, 0, 0] = rows[:, 0, 0]
     return kept
 
 
@@ -140,40 +164,6 @@ def transition(fused: Tensor) -> Tensor:
         raise ValueError(f"fused must have as many queries as keys, got {tuple(fused.shape)}")
     with_identity = fused + torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
     return with_identity / with_identity.sum(dim=-1, keepdim=True)
-
-
-def _order_statistics(entries: Tensor, indices: Sequence[int]) -> Tensor:
-    """The entries of each row at `indices` of its sorted order: (rows, entries) -> (indices, rows).
-
-    One partition for nine indices takes two thirds of the time of a sort, and a third of that of
-    nine partitions (1370 x 1370 entries).
-    """
-    if not indices:
-        return entries.new_empty(0, len(entries))
-    if entries.device.type == "cpu" and entries.dtype in (torch.float32, torch.float64):
-        selected = [_select(row, indices) for row in entries.detach().numpy()]
-        return torch.from_numpy(np.stack(selected, axis=1))
-    return entries.sort(dim=1).values[:, list(indices)].T  # on a GPU far faster than kthvalue
-
-
-def _select(row: np.ndarray, indices: Sequence[int]) -> np.ndarray:
-    """`np.partition(row, indices)[indices]`, of a single index in half the time.
-
-    A sample brackets the answer, and only the entries within the bracket are partitioned: comparing
-    all entries with two numbers costs far less than partitioning them.
-    """
-    if len(indices) > 1:
-        return np.partition(row, indices)[list(indices)]
-    (index,) = indices
-    step = (len(row) // 2000) | 1  # odd, so as not to fall in step with the columns
-    sample = np.sort(row[::step])
-    middle, margin = index // step, 2 * math.isqrt(len(sample))  # four standard deviations or more
-    low, high = sample[[max(middle - margin, 0), min(middle + margin, len(sample) - 1)]]
-    near = row[(low <= row) & (row <= high)]
-    place = index - int(np.count_nonzero(row < low))
-    if not 0 <= place < len(near):  # the sample was not like the rest
-        near, place = row, index
-    return np.partition(near, place)[place : place + 1]
 
 
 def select_blocks(attentions: Sequence[Tensor], start_block: int = 0) -> Sequence[Tensor]:

@@ -6,6 +6,7 @@ of the target class, negatives set to 0 (vit-explain, 2020). Everything after th
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,12 +14,13 @@ from torch import Tensor
 from rollout.errors import shown
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.checks import check_tensor
+from rollout.maths.fused_block import FusedBlock
 from rollout.maths.fusion import (
     BLOCK,
     check_readout,
-    discard_each,
     full_precision,
     fuse_head_groups,
+    kept_rows,
     select_blocks,
 )
 from rollout.settings import HeadFusion
@@ -78,18 +80,14 @@ def fused_last_first(
     attentions: Sequence[Tensor],
     gradients: Sequence[Tensor] | None,
     head_fusions: Sequence[HeadFusion],
-) -> Iterator[list[Tensor]]:
-    """What is chained, block by block, last block first: (batch, query, key) for each fusion.
+) -> Iterator[FusedBlock]:
+    """What is chained, block by block, last block first: a matrix for each fusion.
 
     It is the fused attention, or with gradients the positive part of fused attention x gradient.
     """
-    if gradients is not None:
-        yield from evidence_last_first([attentions, gradients], torch.mul, head_fusions)
-        return
-    for groups in _blocks_last_first(attentions):
-        fused = fuse_head_groups((attention for (attention,) in groups), head_fusions)
-        _check_non_negative(min(map(_finite_minimum, fused)))
-        yield fused
+    if gradients is None:
+        return _blocks_last_first([attentions], lambda attention: attention, head_fusions, _refused)
+    return evidence_last_first([attentions, gradients], torch.mul, head_fusions)
 
 
 Entries = Callable[..., Tensor]  # from some heads of each sequence to what is fused
@@ -97,19 +95,62 @@ Entries = Callable[..., Tensor]  # from some heads of each sequence to what is f
 
 def evidence_last_first(
     sequences: Sequence[Sequence[Tensor]], entries: Entries, head_fusions: Sequence[HeadFusion]
-) -> Iterator[list[Tensor]]:
-    """The positive part of fused entries, block by block, last block first: (batch, query, key) for
-    each fusion.
+) -> Iterator[FusedBlock]:
+    """The positive part of fused entries, block by block, last block first: a matrix per fusion.
 
     Args:
         sequences: what the entries are made of, such as attentions and gradients, block by block.
-        entries: of some heads, (batch, some heads, query, key) of each sequence -> the same shape.
+        entries: of some heads, (batch, some heads, some queries, key) of each sequence -> the same
+            shape; a query's entries depend on no other query.
     """
-    for groups in _blocks_last_first(*sequences):
-        fused = fuse_head_groups((entries(*group) for group in groups), head_fusions)
-        for matrix in fused:
-            _finite_minimum(matrix)  # refuses what is not finite
-        yield [matrix.clamp(min=0) for matrix in fused]
+    return _blocks_last_first(sequences, entries, head_fusions, _positive_part)
+
+
+def _blocks_last_first(
+    sequences: Sequence[Sequence[Tensor]],
+    entries: Entries,
+    head_fusions: Sequence[HeadFusion],
+    finish: Callable[[Tensor], Tensor],
+) -> Iterator[FusedBlock]:
+    """Of some queries of a fused matrix, (batch, the queries, key), `finish` makes what counts."""
+    for index in reversed(range(len(sequences[0]))):
+        groups, (batch, _, query, key) = _groups(sequences, index)
+
+        def rows(queries: slice, groups: Groups = groups) -> list[Tensor]:
+            some_heads = (entries(*group) for group in groups(queries))
+            return [finish(fused) for fused in fuse_head_groups(some_heads, head_fusions)]
+
+        yield FusedBlock((batch, query, key), len(head_fusions), rows)
+
+
+Groups = Callable[[slice], Iterable[Sequence[Tensor]]]
+
+
+def _groups(sequences: Sequence[Sequence[Tensor]], index: int) -> tuple[Groups, Sequence[int]]:
+    """How to get some queries of one block of all sequences, (batch, some heads, the queries, key),
+    a few heads at a time where all can compute it so; and the block's shape."""
+    lazy = [blocks for blocks in sequences if isinstance(blocks, BlockSequence)]
+    if len(lazy) == len(sequences):
+        return partial(_head_groups, lazy, index), lazy[0].shapes[index]
+    tensors = [blocks[index] for blocks in sequences]
+    return lambda queries: [[one[:, :, queries] for one in tensors]], tensors[0].shape
+
+
+def _head_groups(
+    sequences: Sequence[BlockSequence], index: int, queries: slice
+) -> Iterable[tuple[Tensor, ...]]:
+    return zip(*(blocks.head_groups(index, queries) for blocks in sequences), strict=True)
+
+
+def _positive_part(fused: Tensor) -> Tensor:
+    _finite_minimum(fused)  # refuses what is not finite
+    return fused.clamp(min=0)
+
+
+def _refused(fused: Tensor) -> Tensor:
+    """Itself, if it is finite and non-negative."""
+    _check_non_negative(_finite_minimum(fused))
+    return fused
 
 
 def select_pairs(
@@ -163,16 +204,6 @@ def _check_non_negative(lowest: float) -> None:
         )
 
 
-def _blocks_last_first(*sequences: Sequence[Tensor]) -> Iterator[Iterable[tuple[Tensor, ...]]]:
-    """Block by block what the sequences hold, a few heads at a time where all can compute it so."""
-    lazy = [blocks for blocks in sequences if isinstance(blocks, BlockSequence)]
-    for index in reversed(range(len(sequences[0]))):
-        if len(lazy) == len(sequences):
-            yield zip(*(blocks.head_groups(index) for blocks in lazy), strict=True)
-        else:
-            yield [tuple(blocks[index] for blocks in sequences)]
-
-
 @full_precision
 def chain(
     fused_last_first: Iterable[Sequence[Tensor]],
@@ -181,25 +212,25 @@ def chain(
 ) -> Tensor:
     """rows @ transition[last] @ ... @ transition[first] of each fusion with each ratio.
 
-    One block is in memory at a time, and a fused matrix is partitioned once for all ratios.
+    One block is in memory at a time, of large ones only some queries, and a fused matrix is
+    partitioned once for all ratios.
 
     Args:
-        fused_last_first: (batch, query, key) for each fusion, last block first.
+        fused_last_first: a matrix for each fusion, (batch, query, key), last block first,
+            non-negative; as from the function of this name.
         readouts: what to start from, one per fusion, as `readout` in `attention_rollout`.
 
     Returns:
         (fusions, ratios, batch, key), or (fusions, ratios, batch, query, key) without a readout;
         rows are non-negative and sum to 1.
     """
-    rows: list[list[Tensor | None]] = [[None for _ in discard_ratios] for _ in readouts]
+    rows: Tensor | None = None
     for matrices in fused_last_first:
-        for matrix, readout, of_fusion in zip(matrices, readouts, rows, strict=True):
-            for place, kept in enumerate(discard_each(matrix, discard_ratios)):
-                of_fusion[place] = _through_block(of_fusion[place], kept, readout)
-    finished = torch.stack(
-        [torch.stack([row for row in of_fusion if row is not None]) for of_fusion in rows]
-    )
-    return finished if readouts[0] is None else finished.squeeze(3)
+        block = FusedBlock.of(matrices)
+        rows = output_rows(block, discard_ratios, readouts) if rows is None else rows
+        rows = _through_block(rows, block, discard_ratios)
+    assert rows is not None  # there is a block
+    return rows if readouts[0] is None else rows.squeeze(3)
 
 
 @full_precision
@@ -209,15 +240,27 @@ def read_rows(readout: Tensor, matrix: Tensor) -> Tensor:
     return torch.einsum("bq,bqk->bk", weights, matrix)
 
 
-def _output_rows(fused: Tensor, readout: Tensor | None) -> Tensor:
-    """What to start from: every token, (batch, query, key), or the readout, (batch, 1, key)."""
-    batch, query, key = fused.shape
+def output_rows(
+    block: FusedBlock, discard_ratios: Sequence[float], readouts: Sequence[Tensor | None]
+) -> Tensor:
+    """What to start from above the last block, (fusions, ratios, batch, rows, tokens).
+
+    The rows are all tokens, or one: the readout.
+    """
+    start = torch.stack([_output_rows_of_one(block, readout) for readout in readouts])
+    return start.unsqueeze(1).expand(-1, len(discard_ratios), -1, -1, -1)
+
+
+def _output_rows_of_one(block: FusedBlock, readout: Tensor | None) -> Tensor:
+    """Every token, (batch, query, key), or the readout, (batch, 1, key)."""
+    batch, query, key = block.shape
     if query != key:
         raise ValueError(f"attention must have as many queries as keys, got {query} and {key}")
+    _, (like, *_) = next(iter(block.pieces()))
     if readout is None:
-        return torch.eye(key, device=fused.device, dtype=fused.dtype).expand(batch, key, key)
+        return torch.eye(key, device=like.device, dtype=like.dtype).expand(batch, key, key)
     check_readout(readout, batch, key)
-    return _summing_to_one(readout, fused).expand(batch, key).unsqueeze(1)
+    return _summing_to_one(readout, like).expand(batch, key).unsqueeze(1)
 
 
 def _summing_to_one(readout: Tensor, like: Tensor) -> Tensor:
@@ -227,20 +270,24 @@ def _summing_to_one(readout: Tensor, like: Tensor) -> Tensor:
     return weights / weights.sum(dim=-1, keepdim=True) if coarse else weights
 
 
-def _through_block(rows: Tensor | None, fused: Tensor, readout: Tensor | None) -> Tensor:
-    """rows @ transition(fused) without building the normalised matrix.
+def _through_block(rows: Tensor, block: FusedBlock, discard_ratios: Sequence[float]) -> Tensor:
+    """rows @ transition of each fusion with each ratio, without building the normalised matrices.
 
     Args:
-        rows: (batch, rows, tokens) above this block; None above the last, where rollout starts.
-        fused: (batch, query, key).
-        readout: what to start from, as in `attention_rollout`.
+        rows: (fusions, ratios, batch, rows, tokens) above this block.
     """
-    if rows is None:
-        rows = _output_rows(fused, readout)
-    elif fused.shape[-1] != rows.shape[-1]:
+    check_one_size(rows, block)
+    below = torch.zeros_like(rows)
+    for fusion, ratio, queries, kept in kept_rows(block, discard_ratios):
+        weighted = rows[fusion, ratio, :, :, queries] / (kept.sum(dim=-1) + 1).unsqueeze(1)
+        below[fusion, ratio] += weighted @ kept
+        below[fusion, ratio, :, :, queries] += weighted  # the identity
+    return below
+
+
+def check_one_size(rows: Tensor, block: FusedBlock) -> None:
+    if block.shape[-1] != rows.shape[-1]:
         raise ValueError(
-            f"blocks differ in size: {rows.shape[-1]} tokens above, {fused.shape[-1]} below; "
+            f"blocks differ in size: {rows.shape[-1]} tokens above, {block.shape[-1]} below; "
             "rollout needs one set of tokens through all blocks"
         )
-    weighted = rows / (fused.sum(dim=-1) + 1).unsqueeze(1)  # (batch, rows, tokens)
-    return torch.baddbmm(weighted, weighted, fused)
