@@ -48,8 +48,10 @@ class Answers:
         return next((answer for made, answer in self._made if made is output), None)
 
     def follow(self, function: Callable, output: Any, arguments: Iterable[Any]) -> None:
+        if not self._made:
+            return
         name = getattr(function, "__name__", "")
-        if not self._made or name not in _ACTIVATIONS | _ARITHMETIC | _NOTHING:
+        if name not in _ACTIVATIONS | _ARITHMETIC | _NOTHING:
             return
         lists = [one if isinstance(one, list | tuple) else [one] for one in arguments]
         tensors = [part for one in lists for part in one if isinstance(part, Tensor)]

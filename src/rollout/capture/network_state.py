@@ -71,11 +71,13 @@ def _put_back(key: tuple[int, str]) -> None:
 def frozen(network: nn.Module) -> Iterator[Change]:
     """Eval mode, parameters without gradient, no activation checkpointing."""
     # Offloaded weights are other parameters after a pass than before it.
-    offloaded = any(hasattr(module, "_hf_hook") for module in network.modules())
-    for parameter in [] if offloaded else network.parameters():
-        if not parameter.is_inference():  # which torch would not let us put back
-            yield parameter, "requires_grad", False
-    for module in network.modules():
+    modules = list(network.modules())
+    offloaded = any(hasattr(module, "_hf_hook") for module in modules)
+    for module in modules:
+        for parameter in [] if offloaded else module._parameters.values():
+            # Those made in inference mode torch would not let us put back.
+            if parameter is not None and not parameter.is_inference():
+                yield parameter, "requires_grad", False
         yield module, "training", False
         for flag in ("grad_checkpointing", "gradient_checkpointing"):
             if isinstance(vars(module).get(flag), bool):
@@ -146,8 +148,8 @@ def signals_wait() -> Iterator[None]:
 
 def hear_signals() -> None:
     """Where it can be heard again: deliver a signal that waits, to the handler that is not ours."""
-    arrived, _WAITING.arrived = _WAITING.arrived, None
-    if arrived is not None:
+    if _WAITING.arrived is not None:
+        arrived, _WAITING.arrived = _WAITING.arrived, None
         _WAITING.handler(*arrived)
 
 

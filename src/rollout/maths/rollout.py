@@ -280,7 +280,7 @@ def _through_block(rows: Tensor, block: FusedBlock, discard_ratios: Sequence[flo
     below = torch.zeros_like(rows)
     for fusion, ratio, queries, kept in kept_rows(block, discard_ratios):
         weighted = rows[fusion, ratio, :, :, queries] / (kept.sum(dim=-1) + 1).unsqueeze(1)
-        below[fusion, ratio] += weighted @ kept
+        below[fusion, ratio].baddbmm_(weighted, kept)
         below[fusion, ratio, :, :, queries] += weighted  # the identity
     return below
 
