@@ -373,6 +373,13 @@ def test_progress_counts_every_token_once():
     assert sum(steps) == 2 * 7
 
 
+def test_progress_is_asked_before_the_first_token_too():
+    """Once for each block as it is fused, and for each transition of each image."""
+    steps = []
+    attention_flow(random_attention("peaked", 3, 7, batch=2), progress=steps.append)
+    assert steps == [0] * 3 + ([0] * 3 + [1] * 7) * 2
+
+
 def test_cancelling_goes_straight_through():
     def cancel(step):
         raise KeyboardInterrupt

@@ -114,7 +114,8 @@ def _flow(
             nonlocal done
             before, done = done, done + finished
             bar.update(finished)
-            if progress is not None and 100 * done // total > 100 * before // total:
+            told = finished == 0 or 100 * done // total > 100 * before // total
+            if progress is not None and told:
                 progress(done / total)
 
         flow = solve(

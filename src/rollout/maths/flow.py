@@ -8,7 +8,7 @@ value and says where the bottleneck lies.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,15 +107,16 @@ def attention_flow(
             (batch, tokens); the source feeds each output token with its weight. None reads token 0,
             the class token: unlike rollout, a flow from every output token is as many maps.
         progress: called with the number of input tokens just finished, such as the `update` of a
-            progress bar whose total is batch * key.
+            progress bar whose total is batch * key; with 0 while blocks are made ready. What it
+            raises ends the computation.
 
     Returns:
         A `Flow`. rollout <= values <= min(1, column sums of the first block's transition).
     """
     check_head_fusion(head_fusion)
     check_discard_ratio(discard_ratio)
-    blocks = _fused_blocks(attentions, head_fusion, discard_ratio, start_block)
-    return _flow(blocks, start_block, readout, progress)
+    first_last = _fused_blocks(attentions, head_fusion, discard_ratio, start_block)
+    return _flow(list(_told(first_last, progress)), start_block, readout, progress)
 
 
 def gradient_flow(
@@ -146,8 +147,16 @@ def gradient_flow(
     check_discard_ratio(discard_ratio)
     pairs = select_pairs(attentions, gradients, start_block)
     last_first = fused_last_first(*pairs, [head_fusion])
-    blocks = [discard_lowest(fused.detach(), discard_ratio) for (fused,) in last_first][::-1]
-    return _flow(blocks, start_block, readout, progress)
+    kept = (discard_lowest(fused.detach(), discard_ratio) for (fused,) in last_first)
+    return _flow(list(_told(kept, progress))[::-1], start_block, readout, progress)
+
+
+def _told(blocks: Iterable[Tensor], progress: Callable[[int], object] | None) -> Iterator[Tensor]:
+    """The blocks; each is as good a moment to be stopped as a token is."""
+    for block in blocks:
+        yield block
+        if progress is not None:
+            progress(0)
 
 
 def _flow(
@@ -161,9 +170,8 @@ def _flow(
     sources = _sources(readout, blocks[0])
     flows = []
     for image, source in enumerate(sources):
-        transitions = np.concatenate(
-            [transition(fused[[image]].cpu().double()).numpy() for fused in blocks]
-        )  # (blocks, query, key)
+        each = [transition(fused[[image]].cpu().double()) for fused in _told(blocks, progress)]
+        transitions = torch.cat(each).numpy()  # (blocks, query, key)
         flows.append(_flow_of_one_image(transitions, source, progress))
     device, dtype = blocks[0].device, torch.promote_types(blocks[0].dtype, torch.float32)
     values, routed, severed, source_side = (
@@ -174,13 +182,11 @@ def _flow(
 
 def _fused_blocks(
     attentions: Sequence[Tensor], head_fusion: HeadFusion, discard_ratio: float, start_block: int
-) -> list[Tensor]:
+) -> Iterator[Tensor]:
     """The fused matrix of each block that counts, (batch, query, key)."""
-    blocks: list[Tensor] = []
     for block, attention in enumerate(select_blocks(attentions, start_block), start_block):
         _check_attention(attention, block)
-        blocks.append(discard_lowest(fuse_heads(attention.detach(), head_fusion), discard_ratio))
-    return blocks
+        yield discard_lowest(fuse_heads(attention.detach(), head_fusion), discard_ratio)
 
 
 def _check_one_size(blocks: Sequence[Tensor], start_block: int) -> None:
