@@ -19,7 +19,7 @@ from measure import interleaved_seconds, median_ratio, peak_extra_mebibytes
 from table import Row, report
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-TINY, BASE, LARGE = works.MODELS
+TINY, BASE, LARGE, *_ = works.MODELS
 OURS = {"vanilla rollout": "vanilla_rollout", "gradient rollout": "rollout_of_gradients"}
 NAMES = {
     "forward": "bare forward pass",

@@ -24,7 +24,7 @@ from rollout.explanations.sweep import TENTHS
 RESULTS = Path(__file__).parent / "RESULTS_SWEEP.md"
 FUSIONS = ("mean", "max", "min")
 MAPS = len(FUSIONS) * len(TENTHS)
-TINY, _, LARGE = works.MODELS
+TINY, _, LARGE, *_ = works.MODELS
 PUBLISHED = {
     "attention_rollout": works.vit_explain_vanilla,
     "gradient_rollout": works.vit_explain_gradient,

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from rollout.maths.flow import Flow, attention_flow, gradient_flow
+from rollout.maths.fused_block import FusedBlock
 from rollout.maths.legacy import (
     check_legacy_fusion,
     legacy_attention_rollout,
@@ -70,8 +71,8 @@ class Evidence:
         sequences: Sequence[Sequence[Tensor]],
         layout: TokenLayout,
         head_fusions: Sequence[HeadFusion],
-    ) -> Iterator[list[Tensor]]:
-        """Block by block, last block first: (batch, query, key) for each fusion, non-negative."""
+    ) -> Iterator[FusedBlock]:
+        """Block by block, last block first: a matrix for each fusion, non-negative."""
         if self.entries is None:
             return fused_last_first(sequences[0], None, head_fusions)
         told = {"num_prefix_tokens": layout.num_prefix_tokens} if self.of_patches else {}

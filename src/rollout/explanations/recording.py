@@ -11,6 +11,7 @@ from rollout.capture.own_scores import own_score_gradients
 from rollout.errors import shown
 from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.fused_block import FusedBlock
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.model import ImageSource, Model, Target, check_model
 from rollout.models.readout import check_own_scores, read_readout
@@ -141,7 +142,7 @@ class Recording:
         target: Target,
         settings: Settings,
         head_fusions: Sequence[HeadFusion],
-    ) -> Iterator[list[Tensor]]:
+    ) -> Iterator[FusedBlock]:
         """What a method of CHAINED puts together: (batch, query, key) for each fusion, last block
         first; the blocks and the head that count."""
         evidence = CHAINED[method].evidence
