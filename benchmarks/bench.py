@@ -4,22 +4,27 @@ make bench                                  a few minutes; says where a target i
 make bench VIT_EXPLAIN=path/to/vit-explain  compares with a checkout of vit-explain too
 make bench ARGS=--quick                     a smoke run on the smallest model
 make bench ARGS=--save                      keeps the table in benchmarks/RESULTS.md
+make bench ARGS=--large                     and 4096 and 16 384 tokens, flow, a cold start: half an
+                                            hour; goes with --save
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import flow
 import torch
 import works
 from measure import interleaved_seconds, median_ratio, peak_extra_mebibytes
 from table import Row, report
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-TINY, BASE, LARGE, *_ = works.MODELS
+TINY, BASE, LARGE, MANY, MOST = works.MODELS
 OURS = {"vanilla rollout": "vanilla_rollout", "gradient rollout": "rollout_of_gradients"}
 NAMES = {
     "forward": "bare forward pass",
@@ -36,6 +41,13 @@ SPEED: list[tuple[str, str, dict[str, float | None]]] = [
     ("gradient rollout", LARGE, {"vit_explain_gradient": 0.35, "forward_and_backward": None}),
 ]
 MEMORY_TARGET = 1.2
+MOST_MEBIBYTES = 1024  # at 16 384 tokens
+FLOW_SECONDS, COLD_SECONDS = 5.0, 5.0
+COLD = """
+from rollout import explain, load_model
+from rollout.demo.samples import sample_names, sample_path
+explain(load_model("demo"), sample_path(sample_names()[0]))
+"""
 # "Does not grow", with room for the noise of a busy machine.
 BATCH_TARGET = 1.1
 
@@ -75,6 +87,48 @@ def memory_rows(models: list[str]) -> Iterator[Row]:
         )
 
 
+def many_tokens_rows() -> Iterator[Row]:
+    """Peak extra memory of both rollouts where a matrix of one head is 64 MiB, and 1 GB."""
+    names = [*OURS.values(), "forward_and_backward"]
+    vanilla, gradient, floor = peak_extra_mebibytes([(MANY, name, 1) for name in names])
+    for what, ours in zip(OURS, (vanilla, gradient), strict=True):
+        against = f"forward + backward: {floor:.0f} MiB"
+        what = f"{what}, peak extra memory"
+        yield Row(what, MANY, f"{ours:.0f} MiB", against, ours / floor, MEMORY_TARGET)
+    *both, floor = peak_extra_mebibytes([(MOST, name, 1) for name in names])
+    for what, ours in zip(OURS, both, strict=True):
+        against = f"{MOST_MEBIBYTES} MiB (forward + backward: {floor:.0f})"
+        what = f"{what}, peak extra memory"
+        yield Row(what, MOST, f"{ours:.0f} MiB", against, ours / MOST_MEBIBYTES, 1.0)
+
+
+def flow_rows() -> Iterator[Row]:
+    """Attention flow on a photograph, 1370 tokens."""
+    name, attentions = next(iter(flow.real_attention(518)))
+    _, seconds = flow.measure(attentions)
+    shares = seconds / FLOW_SECONDS
+    model = f"DINOv2-S, 518 px, {name}"
+    yield Row("attention flow", model, f"{seconds:.1f} s", f"{FLOW_SECONDS} s", shares, 1.0)
+
+
+def cold_rows(rounds: int) -> Iterator[Row]:
+    """From a new process to the first map of the demo, beside the import of what it builds on."""
+    cold, bare = (
+        statistics.median(_cpu_seconds_of_a_process(code) for _ in range(rounds))
+        for code in (COLD, "import torch, timm")
+    )
+    against = f"{COLD_SECONDS} s (import of torch and timm: {bare:.1f} s)"
+    yield Row("import to first map", "demo", f"{cold:.1f} s", against, cold / COLD_SECONDS, 1.0)
+
+
+def _cpu_seconds_of_a_process(code: str) -> float:
+    before = os.times()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    after = os.times()
+    user, system = (after[index] - before[index] for index in (2, 3))  # of children that ended
+    return user + system
+
+
 def batch_rows(batches: list[int], rounds: int) -> Iterator[Row]:
     """Time and memory per image of growing batches against batch 1."""
     one = works.load_subject(TINY)
@@ -105,6 +159,7 @@ def main() -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--quick", action="store_true", help="only the smallest model and batches")
     mode.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--large", action="store_true", help="and many tokens, flow, a cold start")
     parser.add_argument("--rounds", type=int, default=25, help="repetitions (where slow, a fifth)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -115,6 +170,8 @@ def main() -> None:
     else:
         parts += [partial(speed_rows, [LARGE], few), partial(memory_rows, [BASE, LARGE])]
         parts += [partial(batch_rows, [1, 8, 32], few)]
+    if arguments.large:
+        parts += [many_tokens_rows, flow_rows, partial(cold_rows, few)]
     rows = []
     for row in (row for part in parts for row in part()):
         print(
