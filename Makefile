@@ -15,6 +15,7 @@ NOTEBOOKS := \
 	notebooks/03_discard_ratio_sweep.ipynb \
 	notebooks/04_head_fusion_grid.ipynb \
 	notebooks/05_attention_flow.ipynb \
+	notebooks/06_method_comparison.ipynb \
 	notebooks/07_explorer.ipynb \
 	notebooks/09_your_own_model.ipynb \
 	notebooks/10_a_real_model.ipynb \

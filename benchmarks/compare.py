@@ -36,7 +36,7 @@ RESULTS = Path(__file__).with_name("RESULTS_METHODS.md")
 PARTS = ROOT / "runs" / "compare"
 README = ROOT / "README.md"
 MARKS = ("<!-- methods: begin -->", "<!-- methods: end -->")
-SHOWN = ("peak", "average precision", "drop correlation", "deletion, tokens")  # in README
+SHOWN = ("peak", "average precision", "drop correlation")  # in README
 TITLES = {
     "where": "Does the map lie on its target?",
     "what_if": "Does it say what an object is worth?",

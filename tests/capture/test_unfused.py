@@ -44,8 +44,8 @@ def test_the_modules_return_the_attention_that_is_recorded():
             "attn_drop",
             r"one class token .*, not 16 tokens",
         ),
-        (SQUARE, "attention", r"modules named \*attention\* that return attention, which"),
-        (SQUARE, "proj", r"modules named \*proj\* that return attention"),
+        (SQUARE, "attention", r"modules that return attention; of 'attention' this network has"),
+        (SQUARE, "proj", r"modules that return attention; of 'proj' this network has none"),
     ],
 )
 def test_what_the_published_code_cannot_lay_out_is_refused(options, layer, fault):

@@ -78,7 +78,7 @@ def test_a_score_is_followed_by_the_rules_too(model):
 
 def test_a_recording_without_gradients_has_none_by_rules_either(model):
     recording = record_model(model, IMAGES, gradients=False)
-    with pytest.raises(RuntimeError, match="recorded without gradients"):
+    with pytest.raises(ValueError, match="recorded without gradients"):
         recording.relevance("gradient_rollout", 1, LIBRA)
 
 

@@ -13,8 +13,9 @@ from helpers import vit_with_a_sink
 from PIL import Image
 
 from rollout import explain, wrap_model
+from rollout.demo.samples import seen_coverage
 from rollout.demo.scenes import SceneDataset
-from rollout.maths.metrics import average_precision, patch_coverage
+from rollout.maths.metrics import average_precision
 
 BENCH = Path(__file__).parents[2] / "benchmarks" / "bench.py"
 
@@ -49,7 +50,7 @@ def test_first_blocks_are_judged_by_the_maps_of_explain(monkeypatch):
     measured = start_block.measure(model, seed=7, scenes=12)
     scenes = [SceneDataset(7, 12, objects=2).scene(number) for number in range(12)]
     masks = [np.any(list(scene.masks.values()), axis=0) for scene in scenes]
-    coverage = patch_coverage(torch.from_numpy(np.stack(masks)), (4, 6))
+    coverage = seen_coverage(model, masks, model.layout)
     pictures = [Image.fromarray(scene.image) for scene in scenes]
     for start in range(3):
         found = explain(model, pictures, method="attention_rollout", start_block=start)

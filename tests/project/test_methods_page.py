@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rollout.comparison.published import TABLES, published
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MAPS = [("gradient_rollout", ""), ("control: mask", ""), ("raw_attention", "")]
 
@@ -32,7 +34,8 @@ def tables():
 
 
 def test_a_section_has_a_table_for_each_family_and_controls_last(page, tables):
-    text = page.section("demo", tables)
+    text = page.section("demo", tables, 500)
+    assert "Scenes: where 500, what if 150, tokens 60," in text
     assert text.count("###") == 3  # where, tokens, and the costs
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert lines[0] == "| map | peak ↑ |"
@@ -56,4 +59,15 @@ def test_readme_gets_both_models_between_its_marks(page, tables, tmp_path, monke
     assert page.README.read_text() == f"before\n{begin}\n\n{table}\n\n{end}\nafter"
     rows = [line.split("|")[1:-1] for line in table.splitlines()]
     assert {len(row) for row in rows} == {1 + 2 * len(page.SHOWN)}
-    assert rows[0][1].strip() == "demo: peak ↑" and rows[3][1] == rows[3][5]
+    assert rows[0][1].strip() == "demo: peak ↑" and rows[3][1] == rows[3][1 + len(page.SHOWN)]
+
+
+def test_readme_and_the_page_say_what_was_published(page):
+    kept = {name: published(name) for name in TABLES}
+    found = {
+        model: tuple(table[table["model"] == model] for table in kept.values())
+        for model in page.MODELS
+    }
+    assert page.readme_table(found) in page.README.read_text()
+    for model, tables in found.items():
+        assert page.section(model, tables, 500) in page.RESULTS.read_text()
