@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 # How many scenes each family of measures sees at most; DINOv2 takes ten times as long for each.
 MODELS: dict[str, dict[str, int | None]] = {
     "demo": MOST,
-    "dinov2_scenes": {**MOST, "what_if": 80, "tokens": 30, "pixels": 10, "randomisation": 10},
+    "dinov2_scenes": {**MOST, "what_if": 80, "tokens": 20, "pixels": 10, "randomisation": 10},
 }
 RESULTS = Path(__file__).with_name("RESULTS_METHODS.md")
 PARTS = ROOT / "runs" / "compare"
