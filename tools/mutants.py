@@ -25,6 +25,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import parso  # noqa: F401  before cosmic_ray, which imports its parts in an order that fails
 import pytest
 from cosmic_ray.commands import init
@@ -95,6 +96,9 @@ def change(mutation: MutationSpec) -> str:
 
 def load_libraries() -> None:
     """What the tests import stays in memory, but for what is ours, which each mutant imports."""
+    # A busy machine is no fault of a mutant.
+    hypothesis.settings.register_profile("mutants", deadline=None)
+    hypothesis.settings.load_profile("mutants")
     files = {file for path in MODULES for some in tests_of(path) for file in some}
     pytest.main([*PYTEST, "--collect-only", "-qq", *sorted(files)])
     ours = tuple(f"{folder.resolve()}{os.sep}" for folder in (SOURCES, TESTS))
