@@ -160,7 +160,8 @@ def _read_rows(table: pd.DataFrame, given: str, folder: str) -> pd.DataFrame:
 def _texts(table: pd.DataFrame, name: str) -> list[str]:
     if name not in table:
         return [""] * len(table)
-    odd = [value for value in table[name] if not pd.api.types.is_scalar(value)]
+    odd = [one for one in table[name] if not pd.api.types.is_scalar(one)]
+    odd = [one for one in odd if not isinstance(one, os.PathLike)]
     if odd:
         raise ValueError(f"the column {name} must hold texts, got {shown(odd[0])}")
     return ["" if pd.isna(value) else _text(value) for value in table[name]]
