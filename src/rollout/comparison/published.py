@@ -30,5 +30,5 @@ def publish(table: str, by_model: Mapping[str, pd.DataFrame]) -> None:
     path = FOLDER / f"{table}.csv"
     FOLDER.mkdir(exist_ok=True)
     with whole_file(path) as partial:
-        joined.to_csv(partial, index=False, float_format="%.5g")
+        joined.to_csv(partial, index=False)
     enter_shipped(path)
