@@ -3,12 +3,12 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollout.cli import ending
-from rollout.settings import BACKWARDS, HEAD_FUSIONS, METHODS, check_backward
+from rollout.cli.values import check_backward_of, count, ratios, whole_number, words
+from rollout.settings import BACKWARDS, HEAD_FUSIONS, METHODS
 
 if TYPE_CHECKING:
     from rollout.collection.shards import Collected
@@ -55,17 +55,17 @@ def _add_collect(commands: Any) -> None:
 
 def _add_maps(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--method", type=_words, metavar="METHODS", help=f"by commas: {', '.join(METHODS)}")
+    add("--method", type=words, metavar="METHODS", help=f"by commas: {', '.join(METHODS)}")
     add(
         "--target",
-        type=_words,
+        type=words,
         metavar="CLASSES",
         help='by commas: indices, labels, patterns like "*cat*", predicted, given (that of the '
         "table, the default where it has one)",
     )
     fusions = ", ".join(HEAD_FUSIONS)
-    add("--head-fusion", type=_words, default=["max"], metavar="FUSIONS", help=f"{fusions} (max)")
-    add("--discard-ratio", type=_ratios, default=[0.9], metavar="RATIOS", help="in [0, 1) (0.9)")
+    add("--head-fusion", type=words, default=["max"], metavar="FUSIONS", help=f"{fusions} (max)")
+    add("--discard-ratio", type=ratios, default=[0.9], metavar="RATIOS", help="in [0, 1) (0.9)")
     add("--backward", choices=BACKWARDS, default="plain", metavar="RULES", help="plain or libra")
     add("--overlays", action="store_true", help="write a picture of each map too")
 
@@ -84,8 +84,8 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--shard-size", type=_count, default=1000, metavar="N", help="images a file (1000)")
-    add("--batch-size", type=_count, default=32, metavar="N", help="images a forward pass (32)")
+    add("--shard-size", type=count, default=1000, metavar="N", help="images a file (1000)")
+    add("--batch-size", type=count, default=32, metavar="N", help="images a forward pass (32)")
     _add_workers(parser)
 
 
@@ -93,7 +93,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--workers",
-        type=_workers,
+        type=whole_number,
         metavar="N",
         help="processes; 0 is none but this one (default: one a GPU, else one a core)",
     )
@@ -114,7 +114,7 @@ def _add_gallery(commands: Any) -> None:
     add("--out", type=Path, required=True, metavar="FILE", help="the page, such as gallery.html")
     add("--sort", default="entropy", metavar="COLUMN", help="smallest first (entropy)")
     add("--descending", action="store_true", help="largest first")
-    add("--most", type=_count, default=300, metavar="N", help="rows on the page (300)")
+    add("--most", type=count, default=300, metavar="N", help="rows on the page (300)")
 
 
 def _add_boxes(commands: Any) -> None:
@@ -194,38 +194,3 @@ def _boxes(arguments: argparse.Namespace) -> None:
 
     images, boxes = write_coco(arguments.folder, arguments.out, threshold=arguments.threshold)
     print(f"{arguments.out}: {boxes} boxes in {images} images")
-
-
-def check_backward_of(backward: str, methods: Iterable[str | None]) -> None:
-    """Refuse what would change nothing, before anything is loaded."""
-    try:
-        for method in methods:
-            check_backward(backward, method if method in METHODS else None)
-    except ValueError as error:
-        raise argparse.ArgumentError(None, str(error)) from error
-
-
-def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise argparse.ArgumentTypeError(f"must be words with commas between them, got {text!r}")
-    return words
-
-
-def _ratios(text: str) -> list[float]:
-    try:
-        return [float(word) for word in _words(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be numbers in [0, 1), got {text!r}") from None
-
-
-def _workers(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return int(text)

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.cli import ending
-from rollout.cli.collection import _count as count
-from rollout.cli.collection import _words as words
-from rollout.cli.collection import _workers as workers
+from rollout.cli.values import count, whole_number, words
 from rollout.settings import METHODS
 
 _EPILOG = """\
@@ -52,7 +50,12 @@ def add_command(commands: Any) -> None:
     add("--measures", type=words, metavar="FAMILIES", help="by commas (all that are possible)")
     add("--most", type=_most, metavar="FAMILY=N", help="images of dear measures, by commas")
     add("--batch-size", type=count, default=10, metavar="N", help="images a forward pass (10)")
-    add("--workers", type=workers, metavar="N", help="processes; 0 is none but this one (a core)")
+    add(
+        "--workers",
+        type=whole_number,
+        metavar="N",
+        help="processes; 0: none but this",
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> int:
