@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from rollout.collection.collect import collect as collect
     from rollout.comparison.compare import compare as compare
     from rollout.errors import UnsupportedNetworkError as UnsupportedNetworkError
+    from rollout.explanations.explaining import explain as explain
     from rollout.explanations.explanation import Explanation as Explanation
-    from rollout.explanations.explanation import explain as explain
     from rollout.explanations.recording import record_model as record_model
     from rollout.explanations.sweep import sweep as sweep
     from rollout.explorer.explore import explore as explore
@@ -33,7 +33,7 @@ _HOME = {
     "compare": "comparison.compare",
     "UnsupportedNetworkError": "errors",
     "Explanation": "explanations.explanation",
-    "explain": "explanations.explanation",
+    "explain": "explanations.explaining",
     "record_model": "explanations.recording",
     "sweep": "explanations.sweep",
     "explore": "explorer.explore",

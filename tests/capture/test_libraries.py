@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from torchvision.transforms import Resize
 
 from rollout.capture.forward_pass import record_attention
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.card import describe
 from rollout.models.load import wrap_model

@@ -19,7 +19,7 @@ from rollout import VITAttentionRollout
 from rollout.capture import forward_pass, network_state
 from rollout.capture.forward_pass import record_attention
 from rollout.capture.network_state import changed, interruptible, signals_wait
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.models.load import wrap_model
 
 

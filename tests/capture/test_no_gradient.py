@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from rollout.capture.forward_pass import record_attention
 from rollout.errors import UnsupportedNetworkError
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.models.load import wrap_model
 
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))

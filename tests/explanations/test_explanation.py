@@ -14,10 +14,10 @@ from rollout.capture.forward_pass import record_attention
 from rollout.demo.samples import load_coverage, sample_path
 from rollout.demo.scenes import SceneDataset
 from rollout.errors import UnsupportedNetworkError
-from rollout.explanations.explanation import as_percent
 from rollout.explanations.recording import record_model
 from rollout.maths.relevance import agcam
 from rollout.maths.rollout import attention_rollout, gradient_rollout
+from rollout.models.outputs import as_percent
 from rollout.plots.figure import jet_overlay
 from rollout.plots.maps import plot_maps, plot_scenes
 from rollout.settings import METHODS, Settings

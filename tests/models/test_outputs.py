@@ -11,7 +11,7 @@ from networks import WIDE, hf
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.models.load import load_model, wrap_model
 
 IMAGES = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from rollout.capture.forward_pass import record_attention
 from rollout.errors import UnsupportedNetworkError
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.maths.token_layout import TokenLayout
 from rollout.models.load import wrap_model
 

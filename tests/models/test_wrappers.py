@@ -15,7 +15,7 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from rollout import gradient_rollout, load_model
 from rollout.capture.forward_pass import record_attention
 from rollout.errors import UnsupportedNetworkError
-from rollout.explanations.explanation import explain
+from rollout.explanations.explaining import explain
 from rollout.models.load import wrap_model
 from rollout.models.preprocess import normalisation
 

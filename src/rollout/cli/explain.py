@@ -10,8 +10,9 @@ import numpy as np
 from rollout.cli.ending import FAILURE, complain, sentence
 from rollout.cli.inputs import AUDIT, SEEN, Job, class_numbers, picture_pattern
 from rollout.cli.table import Table
-from rollout.explanations.explanation import Explanation, explain
-from rollout.explanations.recording import Chosen, chosen_classes
+from rollout.explanations.explaining import explain
+from rollout.explanations.explanation import Explanation
+from rollout.explanations.targets import Chosen, chosen_classes
 from rollout.files import whole_file
 from rollout.models.audit import Audit, audit
 from rollout.models.load import find_device, load_model

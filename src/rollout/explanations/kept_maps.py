@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rollout.explanations.dominance import dominances
 from rollout.explanations.methods import CHAINED
-from rollout.explanations.recording import Chosen, Recording
+from rollout.explanations.recording import Recording
+from rollout.explanations.targets import Chosen
 from rollout.maths.dominance import Dominance
 from rollout.maths.fusion import discard_lowest
 from rollout.settings import METHODS, Settings, check_backward, check_method, check_query

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
 from rollout.capture.own_scores import own_score_gradients
-from rollout.errors import shown
 from rollout.explanations.methods import CHAINED, LEGACY, WHOLE, Part, Parts, Progress
+from rollout.explanations.selection import select
+from rollout.explanations.targets import Chosen, chosen_classes, find_targets
 from rollout.maths.block_sequence import BlockSequence
 from rollout.maths.fused_block import FusedBlock
 from rollout.maths.token_layout import TokenLayout
@@ -24,11 +25,7 @@ from rollout.settings import (
     check_backward,
     check_method,
     check_query,
-    check_start_block,
-    is_index,
 )
-
-Chosen = int | frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -132,9 +129,9 @@ class Recording:
         """What a method starts from: attentions and, if it has them, gradients; the blocks and the
         head that count."""
         if not METHODS[method].gradients:
-            return _select(self.record.distributions, settings), None
+            return select(self.record.distributions, settings), None
         gradients = self.backward(target, settings.backward).blocks
-        return _select(self.record.attentions, settings), _select(gradients, settings)
+        return select(self.record.attentions, settings), select(gradients, settings)
 
     def fused(
         self,
@@ -147,7 +144,7 @@ class Recording:
         first; the blocks and the head that count."""
         evidence = CHAINED[method].evidence
         blocks = [
-            _select(self._blocks(part, target, settings.backward), settings)
+            select(self._blocks(part, target, settings.backward), settings)
             for part in evidence.parts
         ]
         return evidence.fused(blocks, self.layout, head_fusions)
@@ -298,27 +295,6 @@ def record_prepared(
     return Recording(model, images, record, layout, keep_graph, score, backward)
 
 
-def chosen_classes(indices: Tensor) -> tuple[Chosen, ...]:
-    """Of each image the class, or the set of classes: (batch,), or bool (batch, classes)."""
-    if indices.dim() == 1:
-        return tuple(indices.tolist())
-    sets = [frozenset(row.nonzero()[:, 0].tolist()) for row in indices]
-    return tuple(min(one) if len(one) == 1 else one for one in sets)
-
-
-def find_targets(model: Model, target: Target, score: Score | None, batch: int) -> Tensor | None:
-    """The classes of a target that was given, as `Model.class_indices`; None where none was.
-
-    Raises:
-        ValueError: an unknown class, as many targets as nobody asked for, or a score beside it.
-    """
-    if target is None:
-        return None
-    if score is not None:
-        raise ValueError(f"give a target or a score, not both; got target={shown(target)}")
-    return model.class_indices(target, batch)
-
-
 def _grid(
     settings: Settings, head_fusions: Sequence[HeadFusion], discard_ratios: Sequence[float]
 ) -> list[list[Settings]]:
@@ -326,20 +302,6 @@ def _grid(
         [replace(settings, head_fusion=fusion, discard_ratio=ratio) for ratio in discard_ratios]
         for fusion in head_fusions
     ]
-
-
-def _select(blocks: BlockSequence, settings: Settings) -> BlockSequence:
-    """The blocks and the head that count."""
-    start, end = settings.start_block, settings.end_block
-    end = len(blocks) if end is None else end
-    check_start_block(start, len(blocks))
-    if not is_index(end) or not start < end <= len(blocks):
-        raise ValueError(
-            f"end_block must be in [{start + 1}, {len(blocks)}] for {len(blocks)} blocks, the first"
-            f" being {start}; got {shown(end)}"
-        )
-    blocks = blocks[start:end]
-    return blocks if settings.head is None else blocks.one_head(settings.head)
 
 
 def _check_logits(logits: Tensor, first: int) -> None:

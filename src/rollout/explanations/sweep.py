@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from rollout.errors import shown
-from rollout.explanations.recording import Chosen, Recording
+from rollout.explanations.recording import Recording
 from rollout.explanations.sweep_arguments import check_axes, first_blocks, record_targets
+from rollout.explanations.targets import Chosen
 from rollout.maths.checks import check_real
 from rollout.maths.metrics import mass_on_object, peak_on_object, rank_correlation, relative_entropy
 from rollout.models.model import ImageSource, Model, OneTarget, check_model

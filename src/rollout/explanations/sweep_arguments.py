@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence, Set
 from itertools import product
 
 from rollout.errors import shown
-from rollout.explanations.recording import Chosen, Recording, chosen_classes, record_prepared
+from rollout.explanations.recording import Recording, record_prepared
+from rollout.explanations.targets import Chosen, chosen_classes
 from rollout.models.model import ImageSource, Model, OneTarget
 from rollout.settings import (
     METHODS,

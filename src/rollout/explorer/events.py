@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.explorer.explorer import Explorer
 from rollout.explorer.frame import Patch
 from rollout.explorer.messages import cure

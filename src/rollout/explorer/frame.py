@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.explorer.captions import caption, rest, source
 from rollout.explorer.session import Session
 from rollout.explorer.view import View

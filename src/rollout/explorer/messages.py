@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
 
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.explorer.frame import blind_to_class
 from rollout.explorer.session import Session
 from rollout.explorer.view import View

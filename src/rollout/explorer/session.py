@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rollout.explanations.kept_maps import KeptMaps
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.explorer.view import indices
 from rollout.maths.metrics import mass_on_object
 from rollout.models.model import Model

@@ -9,7 +9,8 @@ import numpy as np
 
 from rollout.capture.attention_record import Score
 from rollout.demo.samples import load_masks, mask_as_seen, sample_names, sample_path
-from rollout.explanations.recording import Chosen, record_model
+from rollout.explanations.recording import record_model
+from rollout.explanations.targets import Chosen
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file

@@ -8,7 +8,7 @@ from functools import partial
 import ipywidgets as widgets
 
 from rollout.explanations.kept_maps import Kept
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.explorer import open_widgets
 from rollout.explorer.browser.edge import Edge
 from rollout.explorer.controls import Controls

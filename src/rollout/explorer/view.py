@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rollout.demo.samples import sample_names
-from rollout.explanations.recording import Chosen
+from rollout.explanations.targets import Chosen
 from rollout.maths.checks import check_number
 from rollout.names import one_line, quoted
 from rollout.settings import DEFAULTS, METHODS, Settings, check_flag, check_method
