@@ -27,6 +27,7 @@ from rollout.explanations.recording import record_model
 from rollout.maths import block_sequence as sequences
 from rollout.maths import fused_block, order_statistics
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.evidence import fused_last_first
 from rollout.maths.fusion import discard_each, discard_lowest, fuse_head_groups, fuse_heads
 from rollout.maths.metrics import (
     mass_on_object,
@@ -35,7 +36,7 @@ from rollout.maths.metrics import (
     rank_correlation,
     relative_entropy,
 )
-from rollout.maths.rollout import chain, fused_last_first
+from rollout.maths.rollout import chain
 from rollout.settings import METHODS
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "sweep.py"

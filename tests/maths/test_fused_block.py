@@ -11,10 +11,11 @@ from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.blocks import DifferentialAttention, ParallelAttention
 from rollout.maths import block_sequence, fused_block
 from rollout.maths.block_sequence import BlockSequence
+from rollout.maths.evidence import fused_last_first
 from rollout.maths.fused_block import FusedBlock
 from rollout.maths.fusion import discard_lowest, fuse_heads, kept_rows
 from rollout.maths.order_statistics import streamed_order_statistics
-from rollout.maths.rollout import chain, fused_last_first
+from rollout.maths.rollout import chain
 from rollout.maths.walks import last_block
 
 FUSIONS = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from rollout.maths.evidence import Entries, evidence_last_first, fused_last_first
 from rollout.maths.flow import Flow, attention_flow, gradient_flow
 from rollout.maths.fused_block import FusedBlock
 from rollout.maths.legacy import (
@@ -23,13 +24,7 @@ from rollout.maths.relevance import (
     positive_product,
     weighted_attention,
 )
-from rollout.maths.rollout import (
-    Entries,
-    chain,
-    evidence_last_first,
-    fused_last_first,
-    read_rows,
-)
+from rollout.maths.rollout import chain, read_rows
 from rollout.maths.token_layout import TokenLayout
 from rollout.maths.walks import Walk, accumulate, add_rows, last_block, mean_columns
 from rollout.settings import HeadFusion, Settings

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rollout.maths.checks import check_index
+from rollout.maths.evidence import fused_last_first, select_pairs
 from rollout.maths.fusion import (
     check_readout,
     discard_lowest,
@@ -24,7 +25,6 @@ from rollout.maths.fusion import (
     transition,
 )
 from rollout.maths.maxflow import TOLERANCE, Bools, Floats, LayeredNetwork
-from rollout.maths.rollout import fused_last_first, select_pairs
 from rollout.settings import HeadFusion, check_discard_ratio, check_head_fusion
 
 # What half precision may cost a row of probabilities; scores and discarded rows are far outside.

@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rollout.maths.evidence import Entries, evidence_last_first, select_pairs
 from rollout.maths.fusion import check_readout, select_blocks
-from rollout.maths.rollout import Entries, evidence_last_first, select_pairs
 from rollout.maths.walks import Walk, accumulate, add_rows, mean_columns
 from rollout.settings import HeadFusion
 
