@@ -26,7 +26,8 @@ from rollout.collection.folder import Folder
 from rollout.collection.shards import read_table
 from rollout.collection.summary import contact_sheet
 from rollout.collection.table import SCHEMA, extent_of, map_of
-from rollout.maths.metrics import mass_on_object, patch_coverage, relative_entropy
+from rollout.maths.metrics import mass_on_object, relative_entropy
+from rollout.maths.placement import patch_coverage
 
 SIX = {
     "methods": ["gradient_rollout", "attention_rollout"],

@@ -17,7 +17,8 @@ from rollout.comparison.parts import read_comparison
 from rollout.comparison.plan import DEAR, FAMILIES
 from rollout.comparison.tables import MEASURES
 from rollout.demo.scenes import SceneDataset
-from rollout.maths.metrics import average_precision, patch_coverage, target_share
+from rollout.maths.metrics import average_precision, target_share
+from rollout.maths.placement import patch_coverage
 from rollout.settings import METHODS, Settings
 
 FEW = ["attention_rollout", ("gradient_rollout", Settings("max", 0.5))]

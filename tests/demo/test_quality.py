@@ -12,7 +12,8 @@ from torchvision import transforms
 from rollout import explain, wrap_model
 from rollout.demo import quality
 from rollout.demo.scenes import CLASSES, SceneDataset
-from rollout.maths.metrics import patch_coverage, peak_on_object
+from rollout.maths.metrics import peak_on_object
+from rollout.maths.placement import patch_coverage
 
 
 @pytest.fixture(scope="module")

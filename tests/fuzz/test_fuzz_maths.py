@@ -10,7 +10,7 @@ from helpers import random_attention
 from torch import Tensor
 
 from rollout import attention_flow, attention_rollout, gradient_rollout
-from rollout.maths import boxes, dominance, fusion, metrics
+from rollout.maths import boxes, dominance, fusion, metrics, placement
 from rollout.maths.token_layout import TokenLayout
 
 READOUT = ("readout",)
@@ -92,7 +92,7 @@ def maps() -> Tensor:
 
 
 METRICS: dict[Callable[..., Any], Callable[[], dict[str, Any]]] = {
-    metrics.patch_coverage: lambda: {"mask": torch.ones(2, 30, 50).bool(), "grid_size": (3, 5)},
+    placement.patch_coverage: lambda: {"mask": torch.ones(2, 30, 50).bool(), "grid_size": (3, 5)},
     metrics.peak_on_object: lambda: {"saliency_map": maps(), "coverage": maps(), "threshold": 0.3},
     metrics.average_precision: lambda: {
         "saliency_map": maps(),

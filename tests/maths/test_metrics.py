@@ -12,12 +12,12 @@ from rollout.maths.metrics import (
     mass_on_object,
     mean_average_precision,
     mean_interval,
-    patch_coverage,
     peak_on_object,
     rank_correlation,
     relative_entropy,
     target_share,
 )
+from rollout.maths.placement import patch_coverage
 
 
 def test_coverage_is_the_share_of_each_patch():

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rollout.maths.metrics import patch_coverage
-from rollout.maths.placement import under_grid
+from rollout.maths.placement import patch_coverage, under_grid
 from rollout.maths.token_layout import Extent
 
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from rollout.demo.scenes import CLASSES
 from rollout.files import SAMPLES, as_path, check_shipped, find_sample
 from rollout.maths.checks import check_array
-from rollout.maths.metrics import patch_coverage
-from rollout.maths.placement import coverage_of, under_grid
+from rollout.maths.placement import coverage_of, patch_coverage, under_grid
 from rollout.maths.token_layout import Extent, TokenLayout
 from rollout.models.model import Model, check_model
 

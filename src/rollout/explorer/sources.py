@@ -14,8 +14,7 @@ from rollout.explanations.targets import Chosen
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, from_keywords
 from rollout.files import whole_file
-from rollout.maths.metrics import patch_coverage
-from rollout.maths.placement import under_grid
+from rollout.maths.placement import patch_coverage, under_grid
 from rollout.models.images import load_image
 from rollout.models.load import load_model
 from rollout.models.model import ImageSource, Model, check_model

@@ -11,24 +11,15 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap, rankdata
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from rollout.maths.checks import (
     check_array,
     check_number,
     check_shapes,
-    check_size,
     check_tensor,
 )
 
 MAPS = "batch, rows, columns"
-
-
-def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
-    """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
-    check_tensor("mask", mask, "batch, height, width")
-    check_size("grid_size", grid_size, "(rows, columns)")
-    return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
 
 
 def peak_on_object(saliency_map: Tensor, coverage: Tensor, *, threshold: float = 0.3) -> Tensor:

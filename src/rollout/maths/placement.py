@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate, pad
+from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, pad
 
-from rollout.maths.metrics import patch_coverage
+from rollout.maths.checks import check_size, check_tensor
 from rollout.maths.token_layout import Extent, TokenLayout
 
 
@@ -73,3 +73,10 @@ def _places(pixels: int, begin: float, end: float) -> Tensor:
     """Where each pixel's centre lies along the grid, which goes from -1 to 1."""
     centres = (torch.arange(pixels, dtype=torch.float64) + 0.5) / pixels
     return 2 * (centres - begin) / (end - begin) - 1
+
+
+def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
+    check_tensor("mask", mask, "batch, height, width")
+    check_size("grid_size", grid_size, "(rows, columns)")
+    return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)
