@@ -45,8 +45,14 @@ def until(happens: Callable[[], bool], command: subprocess.Popen[str] | None = N
 
 
 def workers_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
-    children = psutil.Process(command.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return list(filter(_works, psutil.Process(command.pid).children(recursive=True)))
+
+
+def _works(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 def parts(folder: Path) -> list[str]:
@@ -85,7 +91,7 @@ def test_a_thousand_images_twenty_faults_two_kills_and_a_resume(checkpoint, tmp_
 
 
 def test_ctrl_c_ends_it_with_a_sentence_and_whole_parts(checkpoint, tmp_path):
-    write_images(tmp_path / "photos", 600)
+    write_images(tmp_path / "photos", 1500)
     out = tmp_path / "maps"
     command = start(
         *("collect", tmp_path / "photos", "--model", "test_vit", "--checkpoint", checkpoint),
