@@ -29,9 +29,6 @@ from rollout.errors import UnsupportedNetworkError
 from rollout.maths.token_layout import Extent
 from rollout.settings import Backward
 
-_RANDOM: tuple[Callable, ...] = (torch.rand, torch.rand_like, torch.randn, torch.randperm)
-
-
 UNKNOWN = "?"  # the name of a module that is not one of the network's
 
 
@@ -58,35 +55,15 @@ class AttentionRecorder(TorchFunctionMode):
         self._probabilities = Probabilities()
         self._comparisons = Comparisons()
         self._softmax_module = UNKNOWN
-        softmaxes: list[Callable] = [torch.softmax, Tensor.softmax, F.softmax]
-        products: list[Callable] = [
-            torch.matmul,
-            Tensor.matmul,
-            Tensor.__matmul__,
-            torch.bmm,
-            Tensor.bmm,
-        ]
-        self._handlers: dict[Callable, Callable] = {
-            F.scaled_dot_product_attention: self._attention,
-            F.multi_head_attention_forward: self._multi_head_attention,
-            F.conv2d: self._convolution,
-            F.pad: self._padding,
-            F.linear: self._linear,
-            torch.einsum: self._einstein_sum,
-            **dict.fromkeys(_RANDOM, self._random),
-            **dict.fromkeys((torch.amax, Tensor.amax), self._maximum),
-            **dict.fromkeys(softmaxes, self._softmax),
-            **dict.fromkeys(products, self._product),
-        }
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         hear_signals()  # those that came while torch was on its way to here
-        handler, before = self._handlers.get(func), len(self.calls)
+        name, before = _HANDLERS.get(func), len(self.calls)
         called = func if self.rules is None else self.rules.of(func)
-        if handler is not None:
-            output = handler(called, *args, **(kwargs or {}))
+        if name is not None:
+            output = getattr(self, name)(called, *args, **(kwargs or {}))
         else:
             output = called(*args, **(kwargs or {}))
             self._probabilities.follow(output, args)
@@ -127,6 +104,7 @@ class AttentionRecorder(TorchFunctionMode):
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if output.dim() >= 3 and dim is not None:
             self._leave_unread()
+            self._softmax_module = self._calling_module()
             self._probabilities.start(output, dim)
         return output
 
@@ -134,7 +112,6 @@ class AttentionRecorder(TorchFunctionMode):
         """Remember a matrix like attention that nobody was seen to multiply with values."""
         if self._probabilities.square:
             self.unread.append((self._softmax_module, self._probabilities.keys))
-        self._softmax_module = self._calling_module()
 
     def _product(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
         """Attention written out: the left factor or, transposed, the right one."""
@@ -253,7 +230,10 @@ class AttentionRecorder(TorchFunctionMode):
         return output
 
     def _calling_module(self) -> str:
-        """Name of the module that is nearest on the call stack."""
+        """Name of the module that is nearest on the call stack, inside the pass.
+
+        Beyond it a look at a frame's locals would keep them alive as long as the frame.
+        """
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             caller = id(frame.f_locals.get("self"))
@@ -261,3 +241,21 @@ class AttentionRecorder(TorchFunctionMode):
                 return self._names[caller]
             frame = frame.f_back
         return UNKNOWN
+
+
+# Which method sees which function. By name: a recorder that held its own methods would be a circle,
+# and with it all that it recorded would stay in memory until Python looks for circles.
+_HANDLERS: dict[Callable, str] = {
+    F.scaled_dot_product_attention: "_attention",
+    F.multi_head_attention_forward: "_multi_head_attention",
+    F.conv2d: "_convolution",
+    F.pad: "_padding",
+    F.linear: "_linear",
+    torch.einsum: "_einstein_sum",
+    **dict.fromkeys((torch.rand, torch.rand_like, torch.randn, torch.randperm), "_random"),
+    **dict.fromkeys((torch.amax, Tensor.amax), "_maximum"),
+    **dict.fromkeys((torch.softmax, Tensor.softmax, F.softmax), "_softmax"),
+    **dict.fromkeys(
+        (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm), "_product"
+    ),
+}

@@ -27,6 +27,8 @@ _CONFIG = {
         "MALLOC_ARENA_MAX": 2,  # one for the network, one for the images opened meanwhile
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1),
     },
+    # A worker samples its own stack all the time, and keeps an hour of it: a gigabyte.
+    "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "60s",  # a busy machine starts processes slowly
     # A worker that grows too large is replaced; one that is paused would wait for ever.
     **{f"distributed.worker.memory.{measure}": False for measure in ("target", "spill", "pause")},
