@@ -50,7 +50,7 @@ def test_keys_stop_at_the_explorers_edge(lab, page):
         place.focus()
         for key in ("x", "d", "d", "a", "b", "0", "Shift+M", "Shift+Enter"):
             page.keyboard.press(key)
-    assert page.evaluate(CELLS) == before and page.locator(CANVAS).count() == 2
+    assert page.evaluate(CELLS) == before and page.locator(CANVAS).count() == 3
     page.locator(CANVAS).first.focus()
     for key in 5 * ["ArrowDown", "ArrowRight"]:  # faster than the kernel answers
         page.keyboard.press(key)
@@ -113,9 +113,10 @@ def test_every_control_has_a_name_that_is_said(lab, page):
     axe = pytest.importorskip("axe_playwright_python")
     script = next(path for path in axe.__path__) + "/axe.min.js"
     page.add_script_tag(path=script)
+    page.get_by_role("button", name="Keep", exact=True).click()
     for theme in ("Light", "Dark"):
         page.evaluate(THEME, f"JupyterLab {theme}")
-        for tab in ("blocks and heads", "code", "map"):
+        for tab in ("blocks and heads", "methods", "code", "map"):
             page.get_by_role("tab", name=tab).click()
             page.wait_for_timeout(500)
             assert page.evaluate(AXE) == [], (theme, tab)

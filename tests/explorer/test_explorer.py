@@ -38,7 +38,8 @@ def test_each_control_changes_the_view_and_the_picture(explorer):
         (controls.head, 2, lambda view: view.settings.head == 2),
         (controls.head, -1, lambda view: view.settings.head is None),
         (controls.opacity, 0.25, lambda view: view.opacity == 0.25),
-        (controls.scale, False, lambda view: not view.shared_scale),
+        (controls.shared_scale, False, lambda view: not view.shared_scale),
+        (controls.scale, "log", lambda view: view.scale == "log"),
         (controls.legacy, True, lambda view: view.settings.legacy),
     ]
     for control, value, reached in moves:
@@ -185,7 +186,7 @@ def test_a_patch_is_traced_while_hovered_and_kept_when_clicked(explorer):
 
 def test_a_click_in_the_grid_shows_that_block_and_head(explorer):
     explorer.tabs.selected_index = 1
-    explorer.grid_canvas.pointer = {"kind": "click", "panel": 7, "patch": [0, 0], "number": 1}
+    explorer.grid_canvas.pointer = {"kind": "click", "panel": 8, "patch": [0, 0], "number": 1}
     settings = explorer.view.settings
     assert (settings.start_block, settings.end_block, settings.head) == (2, 3, 1)
     assert explorer.tabs.selected_index == 0 and explorer.controls.blocks.value == (3, 3)

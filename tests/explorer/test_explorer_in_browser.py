@@ -302,7 +302,7 @@ def test_running_the_cell_again_leaves_nothing_behind(lab, page):
     assert lab.ask(page, census) == before
     assert lab.ask(page, "recorded() is None")
     assert lab.ask(page, "sum(len(m._forward_hooks) for m in model.network.modules())") == 0
-    assert page.locator(CANVAS).count() == 2  # the map, and the grid in its tab
+    assert page.locator(CANVAS).count() == 3  # the map, and grid and methods in their tabs
 
 
 def test_the_whole_notebook_runs(lab):

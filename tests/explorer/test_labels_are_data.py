@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from rollout import explain, wrap_model
-from rollout.explorer.frame import Frame, Panel
+from rollout.explorer.code import as_code
 from rollout.explorer.messages import busy, described, problem, shares_table
+from rollout.explorer.panel import Frame, Panel
 from rollout.explorer.saving import save_view
 from rollout.explorer.sources import open_session
-from rollout.explorer.view import View, as_code
+from rollout.explorer.view import View
 from rollout.files import whole_file
 from rollout.names import file_name, one_line, quoted
 
@@ -117,9 +118,8 @@ class Tags(html.parser.HTMLParser):
 @given(label=LABELS)
 @TRIES
 def test_in_html(label: str) -> None:
-    view = View("a.png", "vit")
     for make in (
-        lambda text: shares_table({text: (0.5, 0.25)}, view),
+        lambda text: shares_table({text: (0.5, 0.25)}),
         lambda text: busy(f"Running {text}"),
         lambda text: problem(ValueError(f"no class {text}")),
     ):

@@ -14,7 +14,8 @@ from rollout.explanations.kept_maps import MOST_TARGETS, Kept
 from rollout.explanations.methods import CHAINED
 from rollout.explanations.recording import record_model
 from rollout.explorer.figure import plot_frame
-from rollout.explorer.frame import grid_frame, main_frame
+from rollout.explorer.frame import main_frame
+from rollout.explorer.grid import grid_frame
 from rollout.explorer.messages import described
 from rollout.explorer.sources import open_session
 from rollout.explorer.view import View
@@ -106,10 +107,10 @@ def test_the_grid_has_each_block_and_head_alone(small):
         end_block=2,
         head=2,
     )
-    np.testing.assert_array_equal(frame.panels[5].values, alone.map[0].numpy())
-    assert len({panel.high for panel in frame.panels}) == 1
-    own = grid_frame(session, replace(view, shared_scale=False))
-    assert [panel.high for panel in own.panels] == [panel.values.max() for panel in own.panels]
+    np.testing.assert_array_equal(frame.panels[7].values, alone.map[0].numpy())
+    assert [panel.high for panel in frame.panels] == [panel.values.max() for panel in frame.panels]
+    shared = grid_frame(session, replace(view, grid_shared=True))
+    assert len({panel.high for panel in shared.panels}) == 1
 
 
 def test_a_map_that_is_0_does_not_set_the_scale_of_the_others(small, monkeypatch):
@@ -117,9 +118,10 @@ def test_a_map_that_is_0_does_not_set_the_scale_of_the_others(small, monkeypatch
     grid = session.grid(view.method, 0, view.settings).copy()
     grid[1, 2] = 0
     monkeypatch.setattr(session, "grid", lambda *_: grid)
-    assert {panel.high for panel in grid_frame(session, view).panels} == {float(grid.max())}
-    own = grid_frame(session, replace(view, shared_scale=False))
-    assert own.panels[5].high == 1 and own.panels[4].high == grid[1, 1].max()
+    shared = grid_frame(session, replace(view, grid_shared=True))
+    assert {panel.high for panel in shared.panels} == {float(grid.max())}
+    own = grid_frame(session, view)
+    assert own.panels[7].high == 1 and own.panels[4].high == grid[1, 1].max()
     assert own.bar(own.panels[-1]) == (0, 1)
 
 

@@ -13,10 +13,11 @@ from explorers import SCENE, WIDE, problem
 
 from rollout import explore
 from rollout.demo.samples import sample_path
+from rollout.explorer.code import as_code
 from rollout.explorer.frame import main_frame
 from rollout.explorer.saving import KINDS
 from rollout.explorer.sources import Sources, open_session
-from rollout.explorer.view import View, as_code, as_keywords
+from rollout.explorer.view import View, as_keywords
 from rollout.settings import Settings
 
 VIEWS = [

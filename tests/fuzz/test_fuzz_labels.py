@@ -12,8 +12,9 @@ from helpers import small_vit
 from hostile import NASTY_TEXTS
 
 from rollout import audit, describe, explain, sweep, wrap_model
+from rollout.explorer.code import as_code
 from rollout.explorer.messages import busy, problem, shares_table
-from rollout.explorer.view import View, as_code
+from rollout.explorer.view import View
 from rollout.names import LONGEST_FILE_NAME, LONGEST_TITLE, file_name, one_line, quoted
 
 SPECIAL = "'\"\\$<>&;#{}%*?[]()/:|~\n\r\t\x00\x0b\x0c\x1b\x85\u2028\u2029\u202e\u200b\ud800\udfff"
@@ -105,7 +106,7 @@ def test_models_with_such_labels(fuzz, tmp_path):
             assert picture.stat().st_size > 1000
             replace(found, target=(frozenset({0, 1}),), labels=(model.label({0, 1}),)).title()
             pages = [describe(model)._repr_html_(), audit(model, image)._repr_html_()]
-            pages.append(shares_table({label: (0.5, 0.2) for label in labels}, View(name, name)))
+            pages.append(shares_table({label: (0.5, 0.2) for label in labels}))
             pages += [busy(name), problem(ValueError(name))]
             allowed = {
                 "table",

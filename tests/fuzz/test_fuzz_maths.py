@@ -10,7 +10,7 @@ from helpers import random_attention
 from torch import Tensor
 
 from rollout import attention_flow, attention_rollout, gradient_rollout
-from rollout.maths import boxes, dominance, fusion, metrics, placement
+from rollout.maths import boxes, dominance, fusion, metrics, placement, scales
 from rollout.maths.token_layout import TokenLayout
 
 READOUT = ("readout",)
@@ -133,4 +133,4 @@ def test_dominance(fuzz):
     area = fuzz("metrics", 60)
     values = lambda: maps()[0].numpy()  # noqa: E731
     area.swap(dominance.find_dominance, lambda: {"saliency_map": values()}, words=WORDS)
-    area.swap(dominance.scale_top, lambda: {"saliency_map": values(), "scale": "auto"}, words=WORDS)
+    area.swap(scales.scale_top, lambda: {"saliency_map": values(), "scale": "auto"}, words=WORDS)

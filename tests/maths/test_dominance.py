@@ -15,11 +15,10 @@ from rollout.maths.dominance import (
     attention_received,
     few,
     find_dominance,
-    scale_top,
-    shared_top,
     stands_out,
     trace_back,
 )
+from rollout.maths.scales import scale_top, shared_top
 
 MAPS = arrays(np.float32, (4, 6), elements=st.floats(0, 1, width=16))
 

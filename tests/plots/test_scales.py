@@ -146,3 +146,42 @@ def test_curves_run_over_the_first_block():
     _, axes = new_figure(1, 1, width=4, height=3)
     plot_curve(table, "entropy", over="start_block", ax=axes[0, 0])
     assert say("start_block", 3) == "from block 4"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_logarithmic_picture_says_so_and_shows_low_values(shared):
+    maps = {"weak": dotted(0.01, 0.1), "dot": dotted(1.0, 0.01)}
+    figure = plot_maps(PICTURE, maps, unit=UNIT, shared=shared, scale="log")
+    weak, dot = figure.axes[1:3]
+    assert [ax.images[1].get_clim() for ax in (weak, dot)] == [(0, 1)] * 2
+    assert len(weak.patches) == len(dot.patches) == 0  # nothing is left out
+    (bar,) = bars(figure)
+    assert (bar.get_yscale() == "log") == shared
+    assert "logarithmic" in bar.get_ylabel()
+    lowest = "" if shared else "the panel's\nlowest"
+    assert shared or bar.get_yticklabels()[0].get_text() == lowest
+    assert weak.images[1].get_array().max() == pytest.approx(0.5 if shared else 1, abs=1e-6)
+
+
+def test_a_percentile_marks_what_is_above_it():
+    _, axes = new_figure(1, 1, width=4, height=3)
+    values = dotted()
+    ax = plot_overlay(PICTURE, values, ax=axes[0, 0], unit=UNIT, scale="percentile")
+    assert ax.images[1].get_clim() == (0, pytest.approx(np.percentile(values, 99)))
+    assert len(ax.patches) == 1 and points_up(bars(ax.figure)[0])
+
+
+def test_a_sweep_has_a_logarithmic_scale_per_row():
+    table = pd.DataFrame(
+        {
+            "method": "attention_rollout",
+            "head_fusion": ["mean", "mean", "max", "max"],
+            "discard_ratio": [0.0, 0.9] * 2,
+            "relevance": [dotted(0.01, top) for top in (0.1, 0.2, 0.4, 0.8)],
+        }
+    )
+    look = {"rows": "head_fusion", "columns": "discard_ratio", "scale": "log"}
+    figure = plot_sweep_grid(PICTURE, table, **look)
+    assert [bar.get_yscale() for bar in bars(figure)] == ["log"] * 2
+    for bar, high in zip(bars(figure), (0.2, 0.8), strict=True):
+        assert bar.get_ylim() == pytest.approx((0.01, high))

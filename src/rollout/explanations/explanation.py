@@ -18,8 +18,9 @@ from rollout.explanations.targets import Chosen, chosen_classes
 from rollout.files import whole_file, with_suffix
 from rollout.maths.boxes import Box, draw_mask, find_boxes, outstanding
 from rollout.maths.checks import check_index, check_size
-from rollout.maths.dominance import Dominance, Scale
+from rollout.maths.dominance import Dominance
 from rollout.maths.placement import stretch
+from rollout.maths.scales import Scale
 from rollout.maths.token_layout import Extent
 from rollout.models.model import Target
 from rollout.models.outputs import as_percent, as_text, of_any
@@ -215,7 +216,8 @@ class Explanation:
 
         Args:
             scale: "max" ends the colours at the largest value; "auto" too, unless one patch stands
-                far above all others: that is then outlined, and the rest is seen.
+                far above all others: that is then outlined, and the rest is seen. "percentile"
+                ends them at the 99th, "log" makes each colour stand for a factor.
         """
         batch = len(self.map)
         figure, axes = new_figure(batch, 2, width=7.2, height=3.3 * batch)

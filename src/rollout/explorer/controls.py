@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import ipywidgets as widgets
 
-from rollout.explorer.knobs import ALL_HEADS, Knobs, titles
+from rollout.explorer.knobs import ALL_HEADS, KEEP, LARGE, LET_GO, titles
+from rollout.explorer.places import Places
 from rollout.explorer.session import Session
 from rollout.explorer.view import View, indices
 from rollout.names import one_line
 from rollout.settings import METHODS
 
 
-class Controls(Knobs):
+class Controls(Places):
     """One widget for each knob, and which of them decide a view."""
 
     def __init__(self, images: Sequence[str], model: str) -> None:
@@ -25,7 +26,8 @@ class Controls(Knobs):
         """What only recomputes."""
         return [
             *(self.method, self.head_fusion, self.discard_ratio, self.blocks, self.head),
-            *(self.opacity, self.scale, self.legacy),
+            *(self.opacity, self.scale, self.shared_scale, self.legacy),
+            *(self.grid_order, self.grid_shared, self.large),
         ]
 
     @property
@@ -72,7 +74,11 @@ class Controls(Knobs):
             self.head.value = ALL_HEADS if settings.head is None else settings.head
             self.legacy.value = settings.legacy
             _set(self.opacity, view.opacity)
-            self.scale.value = view.shared_scale
+            self.scale.value, self.shared_scale.value = view.scale, view.shared_scale
+            self.grid_order.value, self.grid_shared.value = view.grid_order, view.grid_shared
+            self.large.value = view.text > 1
+            self.keep.description = "Keep" if view.compare_with is None else "Let go"
+            self.keep.tooltip = KEEP if view.compare_with is None else LET_GO
             self.classes.mark(indices(view.target), indices(view.rival))
             self.answer("")
 
@@ -96,8 +102,19 @@ class Controls(Knobs):
             method=self.method.value,
             settings=settings,
             opacity=round(self.opacity.value, 4),
-            shared_scale=self.scale.value,
+            scale=self.scale.value,
+            shared_scale=self.shared_scale.value,
+            grid_order=self.grid_order.value,
+            grid_shared=self.grid_shared.value,
+            text=_text(view.text, large=self.large.value),
         )
+
+
+def _text(now: float, *, large: bool) -> float:
+    """A size of one's own stays while the button does."""
+    if large == (now > 1):
+        return now
+    return LARGE if large else 1.0
 
 
 def _set(slider: widgets.FloatSlider, value: float) -> None:

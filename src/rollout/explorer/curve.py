@@ -113,7 +113,7 @@ def as_svg(curve: Curve | None, ratio: float) -> str:
     said = f"{curve.name}: {here} at discard ratio {ratio:g}"
     ink, grey = "var(--jp-ui-font-color1, #222)", "var(--jp-ui-font-color2, #666)"
     return f"""
-<svg class="rollout-curve" width="{WIDTH}" height="{HEIGHT}" font-size="11" fill="{grey}"
+<svg class="rollout-curve" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="11" fill="{grey}"
 font-family="sans-serif" role="img" aria-label="{html.escape(said)}">
 <text x="{LEFT}" y="11" fill="{ink}">{html.escape(curve.name)}: {here}</text>
 <path d="M{left},{top}V{bottom}H{right}" fill="none" stroke="{grey}"/>

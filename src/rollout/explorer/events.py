@@ -5,9 +5,13 @@ from functools import partial
 from typing import Any
 
 from rollout.explanations.targets import Chosen
+from rollout.explorer.comparing import keep
+from rollout.explorer.cures import cure
 from rollout.explorer.explorer import Explorer
-from rollout.explorer.frame import Patch
-from rollout.explorer.messages import cure
+from rollout.explorer.grid import places
+from rollout.explorer.panel import Patch
+from rollout.explorer.panes import MAP
+from rollout.explorer.side_by_side import fitting, methods_shown
 from rollout.explorer.view import indices
 
 
@@ -31,9 +35,11 @@ class Events:
         controls.cure.on_click(lambda _: self._cure())
         controls.stop.on_click(lambda _: explorer.attempt(explorer.leave))
         explorer.edge.undo = partial(explorer.attempt, explorer.undo)
+        controls.keep.on_click(lambda _: self._show(keep(explorer.wanted)))
         controls.save.on_click(lambda _: explorer.attempt(explorer.save))
         explorer.canvas.observe(self._on_pointer, "pointer")
         explorer.grid_canvas.observe(self._on_grid_pointer, "pointer")
+        explorer.panes.methods_canvas.observe(self._on_methods_pointer, "pointer")
         explorer.tabs.observe(lambda _: explorer.attempt(explorer.show_tab), "selected_index")
 
     def _show(self, view: Any) -> None:
@@ -55,7 +61,9 @@ class Events:
         target, rival = wanted.get("target", view.target), wanted.get("rival", view.rival)
         if "toggle" in wanted:
             target = toggled(view.target, wanted["toggle"])
-        self._show(replace(view, target=target, rival=None if rival in (-1, target) else rival))
+        rival = None if rival in (-1, target) else rival
+        kept = view.compare_with if rival is None else None  # one comparison at a time
+        self._show(replace(view, target=target, rival=rival, compare_with=kept))
         self._controls.classes.answered = wanted.get("number", 0)
 
     def _on_pointer(self, _: Any) -> None:
@@ -65,6 +73,9 @@ class Events:
             hover: Patch | None = pointer.patch if pointer.kind == "hover" else None
             explorer.attempt(partial(explorer.hover, hover))
             return
+        if explorer.canvas.frame["panels"][pointer.panel].get("other"):
+            explorer.status.say("The kept view stays as it is: click on a patch of the left map.")
+            return
         released = pointer.kind == "escape" or (pointer.kind == "click" and pointer.patch == pinned)
         self._show(explorer.view.with_settings(query=None if released else pointer.patch))
 
@@ -72,11 +83,19 @@ class Events:
         """A click on a panel of the grid shows its block and head alone."""
         explorer, pointer = self._explorer, self._explorer.grid_canvas.pointed()
         if pointer.kind == "click":
-            block, head = divmod(pointer.panel, explorer.grid_canvas.frame["across"])
-            explorer.tabs.selected_index = 0
+            block, head = places(explorer._live, explorer.view)[pointer.panel]
+            explorer.tabs.selected_index = MAP
             self._show(
                 explorer.view.with_settings(start_block=block, end_block=block + 1, head=head)
             )
+
+    def _on_methods_pointer(self, _: Any) -> None:
+        """A click on one of several methods shows it alone."""
+        explorer, pointer = self._explorer, self._explorer.panes.methods_canvas.pointed()
+        if pointer.kind == "click":
+            method = methods_shown(explorer._live, explorer.view)[pointer.panel]
+            explorer.tabs.selected_index = MAP
+            self._show(fitting(explorer.view, method))
 
     def _on_source(self, _: Any) -> None:
         if not self._controls.quiet:
@@ -92,9 +111,9 @@ class Events:
 
     def _cure(self) -> None:
         explorer = self._explorer
-        block = explorer.session and cure(explorer.session, explorer.view)
-        if block:
-            self._show(explorer.view.with_settings(start_block=block))
+        found = explorer.session and cure(explorer.session, explorer.view)
+        if found:
+            self._show(found.view)
 
     def _reset(self) -> None:
         """All as in the papers, but for what is looked at: the image, the model, the score."""

@@ -8,8 +8,10 @@ from rollout.explorer import open_widgets
 from rollout.explorer.events import Events
 from rollout.explorer.explorer import Explorer
 from rollout.explorer.figure import plot_frame
-from rollout.explorer.frame import grid_frame, main_frame
+from rollout.explorer.frame import main_frame
+from rollout.explorer.grid import grid_frame
 from rollout.explorer.lesson import read_lesson
+from rollout.explorer.side_by_side import methods_frame
 from rollout.explorer.sources import Sources
 from rollout.explorer.teaching import Teaching
 from rollout.models.model import ImageSource, Model
@@ -24,6 +26,7 @@ def snapshot(
     image: ImageSource,
     *,
     grid: bool = False,
+    side_by_side: bool = False,
     score: Score | None = None,
     score_name: str = "",
     **view: Any,
@@ -33,11 +36,15 @@ def snapshot(
     Args:
         model, image, score, score_name, view: as for `explore`.
         grid: the blocks and heads instead of the map.
+        side_by_side: several methods instead of the map.
     """
     check_flag("grid", grid)
+    check_flag("side_by_side", side_by_side)
+    if grid and side_by_side:
+        raise ValueError("one picture at a time: use grid or side_by_side")
     session, shown = Sources(model, image, Path(), score, score_name).start(view)
-    frame = grid_frame(session, shown) if grid else main_frame(session, shown)
-    return plot_frame(frame, session.picture())
+    make = grid_frame if grid else methods_frame if side_by_side else main_frame
+    return plot_frame(make(session, shown), session.picture())
 
 
 def explore(
@@ -63,8 +70,11 @@ def explore(
             file of one's own in the form of `explorer/lessons/five_questions.toml`.
         view: what to start with: method, target, rival (what to compare with: index or label),
             head_fusion, discard_ratio, start_block, end_block, head, query, legacy, as for
-            `explain`, opacity and shared_scale. The JSON that the explorer saves holds all of them:
-            `explore(**settings)` shows that view again.
+            `explain`; opacity, scale ("auto", "max", "percentile" or "log") and shared_scale;
+            compare_with, another view as such keywords, also with a model and an image of its own;
+            grid_order ("blocks", "entropy" or "largest") and grid_shared of the blocks and heads;
+            methods, which stand side by side; text, the size of the letters, 1 to 2. The JSON
+            that the explorer saves holds all of them: `explore(**settings)` shows that view again.
 
     Returns:
         A widget; as the last value of a cell it is displayed. Running the cell again closes it.

@@ -34,19 +34,28 @@ class Explorer(Stage):
     def __init__(self, sources: Sources, session: Session, view: View, output_folder: Path) -> None:
         self.output_folder, self.sources = output_folder, sources
         super().__init__(sources.images, session, view)
+        models = [*sources.given_models, *self.controls.model.options]
+        self.controls.model.options = list(dict.fromkeys(models))
 
     # What is asked for
 
-    def recorded(self, model: str, image: str, *, again: bool = False) -> Session:
-        """The network's run on an image: the one that is shown, unless it is to run again."""
-        if not again and (model, image) == (self.view.model, self.view.image):
-            return self._live
-        self.status.busy(f"Running {model} on {Path(image).name} ...")
-        return self.sources.session(model, image)
+    def recorded(self, model: str, image: str) -> Session:
+        """The network's run on an image: one that is shown, or a new one."""
+        known = [self._live, self._live.beside]
+        if (model, image) not in [one.source for one in known if one is not None]:
+            self.status.busy(f"Running {model} on {Path(image).name} ...")
+        return self.sources.recording((model, image), known)
+
+    def beside(self, view: View) -> Session | None:
+        """The recording of what a view is compared with; None where it is the view's own."""
+        kept = view.compare_with
+        if kept is None or kept.source == view.source:
+            return None
+        return self.recorded(*kept.source)
 
     def load(self, model: str, image: str) -> None:
         """Another model or image; settings that the new model cannot take fall back."""
-        session = self.recorded(model, image, again=True)
+        session = self.recorded(model, image)
         view = replace(
             self.view,
             model=model,
@@ -60,7 +69,7 @@ class Explorer(Stage):
         if view.method not in session.methods:
             view = replace(view, method="attention_rollout")
         self.history.moved(self.view, view)
-        self.enter(session, view)
+        self.enter(session, view, self.beside(view))
 
     def upload(self, name: str, content: bytes) -> None:
         image = self.sources.add_upload(name, content)
@@ -73,10 +82,12 @@ class Explorer(Stage):
         view = self.history.back()
         if view is None:
             self.status.say("Nothing to undo.")
-        elif (view.model, view.image) == (self.view.model, self.view.image):
+            return
+        session, beside = self.recorded(*view.source), self.beside(view)
+        if session is self._live and beside is session.beside:
             self.show(view, undone=True)
         else:
-            self.enter(self.recorded(view.model, view.image), view)
+            self.enter(session, view, beside)
 
     def at_first(self, view: View) -> View:
         """The same image through the same model, all else as `explore` has it by default."""

@@ -1,18 +1,18 @@
 """The line above the explorer's picture: what is shown, what is being done, what went wrong."""
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import ipywidgets as widgets
 
-from rollout.explanations.targets import Chosen
-from rollout.explorer.frame import blind_to_class
+from rollout.explorer.frame import blind_to_class, targets_shown
+from rollout.explorer.panel import Frame
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
+from rollout.explorer.waiting import NOTICED, quick
 from rollout.names import one_line
 from rollout.settings import METHODS
-
-NOTICED = 0.2  # seconds that a change may take before one asks oneself whether anything happens
 
 
 class StatusLine(widgets.HTML):
@@ -23,7 +23,8 @@ class StatusLine(widgets.HTML):
     """
 
     def __init__(self) -> None:
-        super().__init__(layout={"height": "36px", "overflow": "auto", "flex": "1 1 auto"})
+        height = "calc(36px * var(--rollout-text, 1))"
+        super().__init__(layout={"height": height, "overflow": "auto", "flex": "1 1 auto"})
         self.said: Callable[[str], object] = lambda sentence: None
         self._doing = ""
 
@@ -34,6 +35,15 @@ class StatusLine(widgets.HTML):
     def busy(self, sentence: str) -> None:
         self.value = busy(sentence)
         self.said(sentence)
+
+    @contextmanager
+    def working(self, sentence: str, session: Session) -> Iterator[None]:
+        """Say it meanwhile, where maps of the session take long."""
+        before = self.value
+        if session.slowest > NOTICED:
+            self.busy(sentence)
+        yield
+        self.value = before
 
     def problem(self, error: Exception) -> None:
         self.value = problem(error)
@@ -46,7 +56,7 @@ class StatusLine(widgets.HTML):
         """Say what is being done where it takes long; a flash would only be in the way."""
         method = METHODS[view.method]
         followed = {view.target, view.rival} - {before.target, before.rival, None}
-        if session.takes(view.method, view.settings) > NOTICED:
+        if not quick(session, view):
             self._doing = f"Computing {method.title}, patch by patch"
             self.busy(f"{self._doing} ...")
         elif method.gradients and followed and session.slowest > NOTICED:
@@ -107,21 +117,9 @@ def described(session: Session, view: View) -> str:
     return " ".join(parts)
 
 
-def cure(session: Session, view: View) -> int | None:
-    """The first block that should count, so that no patch dominates; None where none does."""
-    found = [session.dominance(view.method, target, view.settings) for target in _shown(view)]
-    return max((one.start_block for one in found if one and one.start_block), default=None)
-
-
-def _shown(view: View) -> list[Chosen | None]:
-    """The targets whose maps differ."""
-    several = view.rival is not None and not blind_to_class(view)
-    return [view.target, view.rival] if several else [view.target]
-
-
 def _dominated(session: Session, view: View) -> list[str]:
     """A sentence for each map that one patch dominates."""
-    targets, sentences = _shown(view), []
+    targets, sentences = targets_shown(view), []
     for target in targets:
         found = session.dominance(view.method, target, view.settings)
         if found is not None:
@@ -131,19 +129,35 @@ def _dominated(session: Session, view: View) -> list[str]:
     return sentences
 
 
-def shares_table(shares: Mapping[str, tuple[float, float]], view: View) -> str:
-    """How much of the map lies on each object of the answer key."""
+Shares = Mapping[str, tuple[float, float]]  # of an object: of the map's mass, and of the image
+
+
+def shares_of(session: Session, view: View, frame: Frame) -> str:
+    """What lies on the objects in the map, and in a kept one that is of the same image."""
+    kept, other = view.compare_with, session.beside or session
+    now = session.shares(frame.panels[0].values)
+    same = kept is not None and kept.image == view.image
+    return shares_table(now, other.shares(frame.panels[1].values) if same else None)
+
+
+def shares_table(shares: Shares, kept: Shares | None = None) -> str:
+    """How much of the map lies on each object of the answer key, and of the map it is beside."""
     if not shares:
         return ""
-    rows = [
-        f"<tr><td>{html.escape(one_line(label))}</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>"
-        for label, (mass, area) in shares.items()
+    heads = ["map", "image"] if kept is None else ["now", "kept", "image"]
+    rows: dict[str, tuple[float, ...]] = dict(shares)
+    if kept is not None:
+        rows = {label: (mass, kept[label][0], area) for label, (mass, area) in shares.items()}
+    rows |= {"elsewhere": tuple(1 - sum(column) for column in zip(*rows.values(), strict=True))}
+    lines = [
+        f'<tr><td style="text-align:left">{html.escape(one_line(label))}</td>'
+        + "".join(f"<td>{share:.0%}</td>" for share in values)
+        for label, values in rows.items()
     ]
-    mass, area = (1 - sum(column) for column in zip(*shares.values(), strict=True))
-    rows.append(f"<tr><td>elsewhere</td><td>{mass:.0%}</td><td>{area:.0%}</td></tr>")
     return (
-        '<table class="rollout-shares" style="line-height:1.35;font-size:12px;text-align:right">'
-        '<tr><th style="text-align:left">lies on</th><th>&emsp;map</th><th>&emsp;image</th></tr>'
-        + "".join(rows).replace("<tr><td>", '<tr><td style="text-align:left">')
-        + "</table>"
+        '<table class="rollout-shares"><tr><th style="text-align:left">lies on</th>'
+        + "".join(f"<th>&emsp;{head}</th>" for head in heads)
+        + "</tr>"
+        + "</tr>".join(lines)
+        + "</tr></table>"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rollout.explorer.frame import Frame
+from rollout.explorer.panel import Frame
 from rollout.explorer.view import View, as_keywords
 from rollout.files import whole_file
 from rollout.names import file_name
@@ -55,13 +55,19 @@ def save_view(
 
 
 def numbers(frame: Frame) -> tuple[np.ndarray, pd.DataFrame]:
-    """A frame's maps, each once: one array, and the columns map, row, column, value."""
+    """A frame's maps, each once: one array, and the columns map, row, column, value.
+
+    Where the grids of two views differ, the array is the first's, and the table has both.
+    """
     panels = [panel for panel in frame.panels if panel.over]
-    values = np.stack([panel.values for panel in panels])
-    maps, rows, columns = np.indices(values.shape).reshape(3, -1)
-    titles = np.array([panel.title for panel in panels], dtype=object)[maps]
-    table = {"map": titles, "row": rows, "column": columns, "value": values.ravel()}
-    return values[0] if len(values) == 1 else values, pd.DataFrame(table)
+    tables = []
+    for panel in panels:
+        rows, columns = np.indices(panel.values.shape).reshape(2, -1)
+        table = {"map": panel.title, "row": rows, "column": columns, "value": panel.values.ravel()}
+        tables.append(pd.DataFrame(table))
+    values = [panel.values for panel in panels]
+    alike = len(values) > 1 and len({one.shape for one in values}) == 1
+    return np.stack(values) if alike else values[0], pd.concat(tables, ignore_index=True)
 
 
 def _names(view: View, label: str) -> Iterator[str]:

@@ -22,10 +22,15 @@ class Session(KeptMaps):
 
     Attributes:
         coverage: the answer key: label to the share of each patch, (rows, columns); {} without one.
+        source: the names of model and image, where it has any.
+        beside: the recording of the view that is compared with; None where it is this one, too.
         shown_ratios: the discard ratios that were asked for.
     """
 
     coverage: Mapping[str, Tensor] = field(default_factory=dict)
+    source: tuple[str, str] | None = None
+    beside: "Session | None" = field(default=None, init=False, repr=False, compare=False)
+    _picture: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     shown_ratios: set[float] = field(default_factory=set, init=False)
 
     def relevance(self, method: str, target: Chosen | None, settings: Settings) -> np.ndarray:
@@ -76,7 +81,9 @@ class Session(KeptMaps):
 
     def picture(self) -> np.ndarray:
         """The image as the network saw it, (height, width, 3) in [0, 1]."""
-        return self.model.pictures(self.recording.images)[0].numpy()
+        if self._picture is None:
+            self._picture = self.model.pictures(self.recording.images)[0].numpy()
+        return self._picture
 
     def shares(self, relevance: np.ndarray) -> dict[str, tuple[float, float]]:
         """Of each object in the answer key: its share of the map's mass, and of the image."""

@@ -1,30 +1,30 @@
 """Which model and which image the explorer shows, by the names that its controls have for them."""
 
-from collections.abc import Mapping, Set
-from itertools import count
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rollout.capture.attention_record import Score
-from rollout.demo.samples import load_masks, mask_as_seen, sample_names, sample_path
+from rollout.demo.samples import mask_as_seen
+from rollout.errors import shown
 from rollout.explanations.recording import record_model
 from rollout.explanations.targets import Chosen
+from rollout.explorer.named import Named
 from rollout.explorer.session import Session
-from rollout.explorer.view import View, from_keywords
-from rollout.files import whole_file
+from rollout.explorer.view import View, as_keywords, from_keywords
 from rollout.maths.placement import patch_coverage, under_grid
-from rollout.models.images import load_image
-from rollout.models.load import load_model
-from rollout.models.model import ImageSource, Model, check_model
-from rollout.names import file_name
+from rollout.models.model import ImageSource, Model
 
-GIVEN_IMAGE = "the given image"
 TARGETS = ("target", "rival")
+# What another image, and what another model has no use for.
+OF_THE_IMAGE = ("target", "query")
+OF_THE_MODEL = ("start_block", "end_block", "head")
 
 
-class Sources:
+class Sources(Named):
     """Models and images by name; only the last model is kept in memory, and one that was given.
 
     Args:
@@ -43,21 +43,14 @@ class Sources:
         score: Score | None = None,
         score_name: str = "",
     ) -> None:
-        if not isinstance(model, str):
-            check_model(model)
+        super().__init__(folder)
         if score_name and score is None:
             raise ValueError(
                 f"the view follows a score, {score_name!r}; give it: explore(..., score=...)"
             )
         self._score = score
         self.score_name = score_name or ("the given score" if score else "")
-        self._given_models = {} if isinstance(model, str) else {model.name: model}
-        self.first_model = model if isinstance(model, str) else model.name
-        self._given_image = None if isinstance(image, str | Path) else image
-        self.first_image = str(image) if isinstance(image, str | Path) else GIVEN_IMAGE
-        self.images = [*dict.fromkeys([*sample_names(), self.first_image])]
-        self._folder = folder
-        self._loaded: tuple[str, Model] | None = None
+        self.first_model, self.first_image = self.name_model(model), self.name_image(image)
 
     def start(self, keywords: dict[str, Any]) -> tuple[Session, View]:
         """What was asked for at first: the network's run, and the view with classes as indices.
@@ -72,7 +65,47 @@ class Sources:
         return session, self.view(session, self.first_model, self.first_image, keywords)
 
     def view(self, session: Session, model: str, image: str, keywords: Mapping[str, Any]) -> View:
-        """What `explore` shows of a session with these keywords; all else by default."""
+        """What `explore` shows of a session with these keywords; all else by default.
+
+        A view to compare with is recorded, and stands then beside the session.
+        """
+        other = keywords.get("compare_with")
+        alone = {name: value for name, value in keywords.items() if name != "compare_with"}
+        view = self._alone(session, model, image, alone)
+        if other is None:
+            session.beside = None
+            return view
+        beside, kept = self._kept(session, view, other)
+        session.beside = None if beside is session else beside
+        return replace(view, compare_with=kept)
+
+    def _kept(
+        self, session: Session, view: View, keywords: Mapping[str, Any]
+    ) -> tuple[Session, View]:
+        """The view to compare with, and its recording; what it does not say is as in the other."""
+        if not isinstance(keywords, Mapping):
+            raise TypeError(
+                "compare_with must be the keywords of a view, such as "
+                f"{{'method': 'legrad'}}, got {shown(keywords)}"
+            )
+        if any(keywords.get(name) is not None for name in ("rival", "compare_with")):
+            raise ValueError("compare_with is a view of a single map: leave its rival out")
+        own = dict(keywords)
+        model = self.name_model(own.pop("model", None) or view.model)
+        image = self.name_image(own.pop("image", None) or view.image)
+        other = self.recording((model, image), [session, session.beside])
+        left_out = {"model", "image", "rival", "score_name"}
+        left_out |= set(OF_THE_IMAGE) if other is not session else set()
+        left_out |= set(OF_THE_MODEL) if model != view.model else set()
+        inherited = {name: one for name, one in as_keywords(view).items() if name not in left_out}
+        return other, self._alone(other, model, image, {**inherited, **own})
+
+    def recording(self, source: tuple[str, str], known: Iterable[Session | None]) -> Session:
+        """The network's run on an image, by their names: one that is known, or a new one."""
+        found = (one for one in known if one is not None and one.source == source)
+        return next(found, None) or self.session(*source)
+
+    def _alone(self, session: Session, model: str, image: str, keywords: Mapping[str, Any]) -> View:
         classes = {name: keywords[name] for name in TARGETS if keywords.get(name) is not None}
         if self._score is not None and classes:
             raise ValueError("give targets or a score, not both")
@@ -88,52 +121,15 @@ class Sources:
         Raises:
             OSError, ValueError: no such model or image, or one that cannot be explained.
         """
-        return open_session(self._model(model), *self._image(image), score=self._score)
+        made = open_session(self.model_of(model), *self.image_of(image), score=self._score)
+        made.source = model, image
+        return made
 
     def given(self, model: str, image: str) -> frozenset[str]:
         """What code cannot name: see `View.given`."""
         names = {"model"} if model in self._given_models else set()
         names |= {"score"} if self._score is not None else set()
-        return frozenset(names | ({"image"} if image == GIVEN_IMAGE else set()))
-
-    def add_upload(self, name: str, content: bytes) -> str:
-        """Keep an uploaded file; returns its name as an image.
-
-        Raises:
-            ValueError: it is no image.
-        """
-        path = self._free(Path(name.replace("\\", "/")).name, content)
-        with whole_file(path) as partial:
-            partial.write_bytes(content)
-            try:
-                load_image(partial)
-            except ValueError as error:
-                raise ValueError(str(error).replace(str(partial), name)) from error
-        if str(path) not in self.images:
-            self.images.append(str(path))
-        return str(path)
-
-    def _free(self, name: str, content: bytes) -> Path:
-        """Where an upload goes: never over another image of that name."""
-        folder, stem, end = self._folder / "uploads", file_name(Path(name).stem), Path(name).suffix
-        numbered = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-        paths = (folder / f"{name}{end}" for name in numbered)
-        return next(p for p in paths if not p.exists() or p.read_bytes() == content)
-
-    def _model(self, name: str) -> Model:
-        if name in self._given_models:
-            return self._given_models[name]
-        if self._loaded is None or self._loaded[0] != name:
-            self._loaded = name, load_model(name)
-        return self._loaded[1]
-
-    def _image(self, name: str) -> tuple[ImageSource, dict]:
-        """The image and its answer key."""
-        if name == GIVEN_IMAGE:
-            assert self._given_image is not None
-            return self._given_image, {}
-        path = sample_path(name)
-        return path, load_masks(path) if name in sample_names() else {}
+        return frozenset(names | ({"image"} if image in self._given_images else set()))
 
 
 def _classes(model: Model, target: Any) -> Chosen:

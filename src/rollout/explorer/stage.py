@@ -8,21 +8,28 @@ from functools import partial
 import ipywidgets as widgets
 
 from rollout.explanations.kept_maps import Kept
-from rollout.explanations.targets import Chosen
 from rollout.explorer import open_widgets
 from rollout.explorer.browser.edge import Edge
+from rollout.explorer.code import code_of
 from rollout.explorer.controls import Controls
+from rollout.explorer.cures import cure
 from rollout.explorer.curve import as_svg, sweep_curve
 from rollout.explorer.figure import frame_png
-from rollout.explorer.frame import Frame, Patch, grid_frame, main_frame, traces
+from rollout.explorer.frame import main_frame, traces
+from rollout.explorer.grid import grid_frame
 from rollout.explorer.history import History
-from rollout.explorer.messages import NOTICED, StatusLine, cure, described, shares_table
-from rollout.explorer.panes import CODE, GRID, Panes
+from rollout.explorer.messages import StatusLine, described, shares_of
+from rollout.explorer.panel import Frame, Patch
+from rollout.explorer.panes import CODE, GRID, METHODS_SHOWN, Panes
 from rollout.explorer.session import Session
+from rollout.explorer.side_by_side import methods_frame
 from rollout.explorer.slow import Slow
 from rollout.explorer.still import Still
-from rollout.explorer.view import View, as_code
+from rollout.explorer.view import View
+from rollout.explorer.waiting import prepare, quick, waits
 from rollout.settings import METHODS
+
+FRAMES = {GRID: grid_frame, METHODS_SHOWN: methods_frame}  # what the tabs beside the map show
 
 
 class Stage(widgets.VBox):
@@ -38,7 +45,8 @@ class Stage(widgets.VBox):
         self.session: Session | None = session
         self.view = self.wanted = view
         self.controls = Controls(images, view.model)
-        self.panes, self.status, self.edge = Panes(), StatusLine(), Edge()
+        self.status, self.edge = StatusLine(), Edge()
+        self.panes = Panes(self.controls.grid_row())
         self.canvas, self.grid_canvas = self.panes.canvas, self.panes.grid_canvas
         self.tabs, self.shares, self.curve = self.panes.tabs, self.panes.shares, self.panes.curve
         self.body = widgets.HBox(
@@ -46,19 +54,13 @@ class Stage(widgets.VBox):
             # Where both do not fit beside each other, the picture is above the controls.
             layout={"width": "100%", "flex_flow": "row wrap-reverse", "align_items": "flex-end"},
         )
-        super().__init__(
-            [
-                self.edge,
-                widgets.HBox([self.status, self.controls.cure, self.controls.stop]),
-                self.body,
-            ]
-        )
+        super().__init__([self.edge, self.controls.top_row(self.status), self.body])
         self.add_class("rollout-explorer")
         self.edge.shown = self.model_id
         self.status.said = partial(setattr, self.edge, "said")
         self.history, self.still = History(), Still(self._png, lambda: repr(self))
         self.slow = Slow(self.status.progress)
-        self.enter(session, view)
+        self.enter(session, view, session.beside)
 
     @property
     def _live(self) -> Session:
@@ -66,15 +68,22 @@ class Stage(widgets.VBox):
             raise RuntimeError(open_widgets.CLOSED)
         return self.session
 
-    def enter(self, session: Session, view: View) -> None:
-        """Show another recording."""
-        frame = main_frame(session, view)  # raises what makes no sense, before anything changes
+    def enter(self, session: Session, view: View, beside: Session | None = None) -> None:
+        """Show another recording, and beside it that of the view it is compared with."""
+        before, session.beside = session.beside, beside
+        try:
+            frame = main_frame(session, view)
+        except Exception:  # what makes no sense changes nothing
+            session.beside = before
+            raise
+        if beside is not None:
+            beside.beside = None
         self.slow.stop()
         self.session = session
         session.progress = self.status.progress
         self._curves = Kept(16)
         self.controls.fit(session)
-        for canvas in (self.canvas, self.grid_canvas):
+        for canvas in self.panes.canvases:
             canvas.show_picture(session.picture())
         self.panes.colours.value = self.canvas.picture
         self._paint(view, frame)
@@ -90,11 +99,11 @@ class Stage(widgets.VBox):
         if not undone:
             self.history.moved(self.view, view)
         self.status.announce(session, self.view, view)
-        if session.takes(view.method, view.settings) <= NOTICED or _known(session, view):
+        if not waits(session, view):
             self._paint(view, main_frame(session, view))
             return
         self.wanted, self.controls.stop.layout.display = view, ""
-        session.prepare(view.method, _targets(view), view.settings)
+        prepare(session, view)
 
         def compute(report: Callable[[float], None]) -> Frame:
             session.progress = report
@@ -123,42 +132,44 @@ class Stage(widgets.VBox):
         """The picture first; what is beside it takes longer."""
         session = self._live
         self.view = self.wanted = view
+        if view.compare_with is None:
+            session.beside = None  # nobody looks at it any more
+        self.edge.text = view.text
         self.controls.stop.layout.display = "none"
         self.canvas.show(frame)
         self.controls.write(view)
         self.set_follow()
-        self.status.say(described(session, view))
+        self.status.say(" ".join(filter(None, [frame.said, described(session, view)])))
         self.controls.offer(cure(session, view))
         curve = sweep_curve(session, view, self._curves)
         self.curve.value = as_svg(curve, view.settings.discard_ratio)
-        self.shares.value = shares_table(session.shares(frame.panels[0].values), view)
+        self.shares.value = shares_of(session, view, frame)
         self.show_tab()
 
     def show_tab(self) -> None:
         """What is on the other tabs is made when they are opened."""
-        if self.panes.open == GRID:
-            self.grid_canvas.show(grid_frame(self._live, self.view))
+        if self.panes.open in FRAMES:
+            with self.status.working("Computing what this tab shows ...", self._live):
+                self.panes.canvases[self.panes.open].show(self._frame())
         elif self.panes.open == CODE:
             self.panes.code.text = self.code
         self.still.changed()
 
     def _frame(self) -> Frame:
         """What the open tab shows."""
-        make = grid_frame if self.panes.open == GRID else main_frame
-        return make(self._live, self.view)
+        return FRAMES.get(self.panes.open, main_frame)(self._live, self.view)
 
     @property
     def code(self) -> str:
         """The calls that make what is shown, ready to run."""
         self.slow.wait()
-        label, rival = (self._live.label(index) for index in (self.view.target, self.view.rival))
-        return as_code(self.view, label, rival)
+        return code_of(self._live, self.view)
 
     def set_follow(self) -> None:
         """Hovering waits for no map that takes seconds, and asks for none that there is not."""
-        quick = self._live.takes(self.view.method, self.view.settings) <= NOTICED
-        traced = quick and METHODS[self.view.method].traces
-        self.canvas.follow = self.controls.follow.value and traced
+        traced = quick(self._live, self.view) and METHODS[self.view.method].traces
+        alone = self.view.compare_with is None  # where two are compared, their values are read
+        self.canvas.follow = self.controls.follow.value and traced and alone
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Do it, or say in a sentence why not."""
@@ -182,11 +193,3 @@ class Stage(widgets.VBox):
         frame = self._frame()
         said = f"{frame.caption} ({note})" if note else frame.caption
         return frame_png(replace(frame, caption=said), self._live.picture())
-
-
-def _known(session: Session, view: View) -> bool:
-    return all(session.has(view.method, target, view.settings) for target in _targets(view))
-
-
-def _targets(view: View) -> list[Chosen | None]:
-    return [view.target] if view.rival is None else [view.target, view.rival]

@@ -40,7 +40,7 @@ class Teaching:
         if session is explorer.session:
             explorer.show(view)
         else:
-            explorer.enter(session, view)
+            explorer.enter(session, view, session.beside)
 
     def _cover(self, covered: bool) -> None:
         change = self._explorer.tabs.add_class if covered else self._explorer.tabs.remove_class

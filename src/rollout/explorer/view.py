@@ -1,13 +1,18 @@
-"""What the explorer shows, as data: one frozen view, its settings as JSON and as code."""
+"""What the explorer shows, as data: one frozen view, and its settings as JSON."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
-from rollout.demo.samples import sample_names
+from rollout.errors import shown
 from rollout.explanations.targets import Chosen
 from rollout.maths.checks import check_number
-from rollout.names import one_line, quoted
-from rollout.settings import DEFAULTS, METHODS, Settings, check_flag, check_method
+from rollout.maths.scales import Scale, check_scale
+from rollout.settings import DEFAULTS, Settings, check_flag, check_list, check_method
+
+GridOrder = Literal["blocks", "entropy", "largest"]
+GRID_ORDERS: tuple[GridOrder, ...] = get_args(GridOrder)
+SIDE_BY_SIDE = ("raw_attention", "attention_rollout", "gradient_rollout", "generic_relevance")
+LARGEST_TEXT = 2.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,14 @@ class View:
         target, rival: class indices, or sets of them, of which the sum of logits is followed; the
             map is the target's, the rival is what it is compared with, None for neither.
         opacity: of the map over the image, where it is highest, in [0, 1].
+        scale: where the colours end, as for `plot_overlay`: "auto", "max", "percentile", "log".
         shared_scale: whether the maps beside each other share one scale.
+        grid_shared: whether all blocks and heads share one scale where they stand side by side.
+        grid_order: how they stand there: "blocks" in order, or sorted by "entropy" or by the share
+            of the "largest" patch, the most focused first.
+        methods: those that stand side by side.
+        text: size of the letters; 1 is the notebook's own.
+        compare_with: another view, kept beside this one; of a single map, as is this one then.
         given: which of "model", "image" and "score" only the caller of `explore` has, and code
             cannot name.
         score_name: what is followed instead of a class; "" where classes are.
@@ -33,16 +45,53 @@ class View:
     rival: Chosen | None = None
     settings: Settings = DEFAULTS
     opacity: float = 0.8
+    scale: Scale = "auto"
     shared_scale: bool = True
+    grid_shared: bool = False
+    grid_order: GridOrder = "blocks"
+    methods: tuple[str, ...] = SIDE_BY_SIDE
+    text: float = 1.0
+    compare_with: "View | None" = None
     given: frozenset[str] = frozenset()
     score_name: str = ""
 
     def __post_init__(self) -> None:
         check_method(self.method)
-        check_number("opacity", self.opacity)
-        check_flag("shared_scale", self.shared_scale)
+        check_scale(self.scale)
+        for name in ("opacity", "text"):
+            check_number(name, getattr(self, name))
+        for name in ("shared_scale", "grid_shared"):
+            check_flag(name, getattr(self, name))
+        self._check_panes()
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must be in [0, 1], got {self.opacity}")
+        kept = self.compare_with
+        if kept is not None and (self.rival is not None or kept.several):
+            raise ValueError("two single maps are compared: use rival=None in both views")
+
+    def _check_panes(self) -> None:
+        if not isinstance(self.grid_order, str) or self.grid_order not in GRID_ORDERS:
+            names = ", ".join(GRID_ORDERS)
+            raise ValueError(f"grid_order must be one of {names}, got {shown(self.grid_order)}")
+        if not 1 <= self.text <= LARGEST_TEXT:
+            raise ValueError(f"text must be in [1, {LARGEST_TEXT:g}], got {self.text}")
+        check_list("methods", self.methods)
+        for method in self.methods:
+            check_method(method)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are more maps than the target's."""
+        return self.rival is not None or self.compare_with is not None
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """What the network ran on: (model, image)."""
+        return self.model, self.image
+
+    def kept(self) -> "View":
+        """What stands beside another view that is compared with it: the target's map alone."""
+        return replace(self, rival=None, compare_with=None)
 
     def with_settings(self, **knobs: Any) -> "View":
         return replace(self, settings=replace(self.settings, **knobs))
@@ -60,15 +109,17 @@ KNOBS = tuple(field.name for field in fields(Settings))
 
 def as_keywords(view: View) -> dict[str, Any]:
     """The view as JSON can hold it; `explore(**keywords)` shows it again."""
-    keywords = asdict(view)
+    keywords = {field.name: getattr(view, field.name) for field in fields(view)}
     del keywords["given"]
     if not view.score_name:
         del keywords["score_name"]
-    settings = keywords.pop("settings")
+    settings = asdict(keywords.pop("settings"))
     for name in ("target", "rival"):
         if isinstance(keywords[name], frozenset):
             keywords[name] = sorted(keywords[name])  # JSON has no sets
-    return keywords | settings
+    kept = keywords.pop("compare_with")
+    beside = {} if kept is None else {"compare_with": as_keywords(kept)}
+    return keywords | settings | beside
 
 
 def from_keywords(image: str, model: str, given: frozenset[str], keywords: dict[str, Any]) -> View:
@@ -87,73 +138,7 @@ def from_keywords(image: str, model: str, given: frozenset[str], keywords: dict[
     knobs = {name: value for name, value in keywords.items() if name in KNOBS}
     if isinstance(knobs.get("query"), list):
         knobs["query"] = tuple(knobs["query"])  # JSON has lists
+    if isinstance(keywords.get("methods"), list):
+        keywords = {**keywords, "methods": tuple(keywords["methods"])}
     others = {name: value for name, value in keywords.items() if name in known}
     return View(image, model, settings=Settings(**knobs), given=given, **others)
-
-
-def as_code(view: View, label: str | None = None, rival_label: str | None = None) -> str:
-    """The calls of `explain` that make the view's maps, ready to run.
-
-    Args:
-        label, rival_label: names of target and rival, for comments. Like all names they are data:
-            whatever they hold, the code stays these calls.
-    """
-    sample = "image" not in view.given and view.image in sample_names()
-    lines = ["from rollout import explain" + ("" if "model" in view.given else ", load_model")]
-    lines += ["from rollout.demo.samples import sample_path"] if sample else []
-    lines += ["", *_sources(view, sample)]
-    lines += _call("explanation", view, view.target, label)
-    if view.rival is not None:
-        lines += _call("rival", view, view.rival, rival_label)
-        lines += ["difference = explanation.map - rival.map"]
-    return "\n".join([*lines, "explanation.plot()"])
-
-
-def _sources(view: View, sample: bool) -> list[str]:
-    """Where model and image come from."""
-    named = {
-        "model": f"load_model({quoted(view.model)})",
-        "image": f"sample_path({quoted(view.image)})" if sample else quoted(view.image),
-    }
-    called = {"model": one_line(view.model), "image": "one"}
-    return [
-        f"# {name}: the {called[name]} that explore() was given"
-        if name in view.given
-        else f"{name} = {code}"
-        for name, code in named.items()
-    ] + [f"# score: {one_line(view.score_name)}, the one that explore() was given"] * (
-        "score" in view.given
-    )
-
-
-def _call(name: str, view: View, target: Chosen | None, label: str | None) -> list[str]:
-    """One call of `explain`; what is left at its default is left out."""
-    lines = [
-        f"{name} = explain(",
-        "    model,",
-        "    image,",
-        f"    method={quoted(view.method)},",
-    ]
-    if target is not None:
-        classes = ", ".join(map(str, indices(target)))
-        shown = f"{{{classes}}}" if isinstance(target, frozenset) else classes
-        lines.append(f"    target={shown}," + (f"  # {one_line(label)}" if label else ""))
-    if "score" in view.given and METHODS[view.method].gradients:
-        lines.append("    score=score,")
-    default, settings = DEFAULTS, view.settings
-    for knob in KNOBS:
-        value = getattr(settings, knob)
-        if value != getattr(default, knob):
-            shown = quoted(value) if isinstance(value, str) else repr(value)
-            lines.append(f"    {knob}={shown},{_counted(knob, value)}")
-    return [*lines, ")"]
-
-
-def _counted(knob: str, value: Any) -> str:
-    """People count from 1."""
-    words = {
-        "start_block": lambda: f"  # from block {value + 1}",
-        "end_block": lambda: f"  # to block {value}",
-        "head": lambda: f"  # head {value + 1}",
-    }
-    return words[knob]() if knob in words else ""

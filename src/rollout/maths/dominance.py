@@ -9,15 +9,12 @@ in none once its first block is left out; that of the demo model in 4 of 100.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from rollout.errors import shown
 from rollout.maths.checks import check_array
 
-Scale = Literal["auto", "max"]
 FAR = 4.0
 FEW = 0.01
 DRAWN = 5.0  # times the uniform share: a patch that draws more has entered
@@ -42,32 +39,6 @@ def stands_out(saliency_map: np.ndarray) -> bool:
     if saliency_map.size < 2:
         return False
     return bool(saliency_map.max() > FAR * max(highest_of_rest(saliency_map), 0.0))
-
-
-def scale_top(saliency_map: np.ndarray, scale: Scale = "auto") -> float:
-    """The value that a picture shows brightest; 1 for a map that is 0 everywhere.
-
-    Args:
-        saliency_map: (rows, columns), non-negative.
-        scale: "max" is the map's maximum; "auto" too, unless a patch stands out: then the scale
-            ends at the highest of the rest, so that the rest is seen.
-
-    Raises:
-        ValueError: another scale.
-    """
-    check_array("saliency_map", saliency_map, "rows, columns")
-    if not isinstance(scale, str) or scale not in ("auto", "max"):
-        raise ValueError(f'scale must be "auto" or "max", got {shown(scale)}')
-    if scale == "auto" and stands_out(saliency_map):
-        rest = highest_of_rest(saliency_map)
-        if rest > 0:  # beside zeros alone there is nothing to be seen
-            return rest
-    return float(saliency_map.max()) or 1.0
-
-
-def shared_top(saliency_maps: Iterable[np.ndarray], scale: Scale = "auto") -> float:
-    """The end of one scale for several maps: the highest of their own ends; 1 for zeros alone."""
-    return max((scale_top(one, scale) for one in saliency_maps if one.any()), default=1.0)
 
 
 def above(saliency_map: np.ndarray, top: float) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,6 +31,7 @@ def colour_bar(
     ticks: Sequence[float] | None = None,
     ends: tuple[str, str] | None = None,
     above: bool = False,
+    logarithmic: bool = False,
     **place: Any,
 ) -> None:
     """A bar of a map's colours with its unit, beside one panel or several.
@@ -41,12 +42,17 @@ def colour_bar(
         ticks: where numbers stand; by default matplotlib chooses.
         ends: words instead of numbers, at the two ends of the bar.
         above: whether a panel has values above `high`: the bar then ends in an arrow.
+        logarithmic: whether each colour stands for a factor; said behind the unit.
         place: for `Figure.colorbar`, such as location, aspect or pad.
     """
     figure = np.ravel(np.asarray(axes))[0].figure
     place |= {"format": "{x:.2g}"} if small else {}
     place |= {"extend": "max", "extendfrac": 0.06} if above else {}
-    bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), ax=axes, **place)
+    norm = LogNorm(low, high) if logarithmic else Normalize(low, high)
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, **place)
+    if logarithmic:
+        label = f"{label},\nlogarithmic"
+        bar.minorticks_off()
     bar.set_label(label, **({"fontsize": "small"} if small else {}))
     if small:
         bar.ax.tick_params(labelsize="small")
@@ -55,18 +61,22 @@ def colour_bar(
         bar.ax.yaxis.set_label_coords(2.5, 0.42)  # beside the bar, not beside the words at its end
     elif ticks is not None:
         bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
-    elif not small:
+    elif not small and not logarithmic:
         bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
 
 
-def own_scales_bar(axes: np.ndarray, unit: str, *, above: bool, **place: Any) -> None:
+def own_scales_bar(
+    axes: np.ndarray, unit: str, *, above: bool, logarithmic: bool = False, **place: Any
+) -> None:
     """One bar for panels of which each has a scale of its own, with the unit said once.
 
     Args:
         above: whether a panel's scale ends below its brightest patch.
+        logarithmic: whether each colour stands for a factor.
     """
+    low, label = ("the panel's\nlowest", f"{unit},\nlogarithmic") if logarithmic else ("0", unit)
     top = "end of the\npanel's scale" if above else "the panel's\nbrightest"
-    colour_bar(axes, 1.0, unit, ends=("0", top), above=above, **place)
+    colour_bar(axes, 1.0, label, ends=(low, top), above=above, **place)
 
 
 def new_figure(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rollout.errors import shown
 from rollout.maths.checks import check_array, check_number
-from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.maths.scales import Scale, along_scale, log_bottom, scale_top, shared_top
 from rollout.maths.token_layout import Extent
 from rollout.plots.figure import COLOUR_MAP, check_picture, colour_bar, new_figure, own_scales_bar
 from rollout.plots.marks import mark_above
@@ -45,6 +45,7 @@ def plot_overlay(
     ax: Axes,
     title: str = "",
     vmax: float | None = None,
+    vmin: float | None = None,
     opacity: float = 0.8,
     unit: str | None = None,
     scale: Scale = "auto",
@@ -58,11 +59,14 @@ def plot_overlay(
             borders fall where the network cut the image.
         vmax: the value shown brightest; give panels that are compared the same one. By default
             `scale` decides.
+        vmin: where a logarithmic scale begins, by default at the map's lowest value above 0; all
+            others begin at 0.
         opacity: of the map where it is brightest; where it is 0 it hides nothing.
         unit: what the values mean; draws a colour bar with it.
         scale: "max" ends at the largest value. "auto" too, unless a patch stands far above the
             rest (`maths.dominance`): then it ends below, and patches above are outlined and their
-            value written beside them.
+            value written beside them. "percentile" ends at the 99th. "log" ends at the largest, and
+            each colour stands for a factor.
         extent: the pixels that the map covers, as `Explanation.extent`; None is all of them.
     """
     check_picture(picture)
@@ -72,22 +76,30 @@ def plot_overlay(
     grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
     vmax = scale_top(saliency_map, scale) if vmax is None else vmax
-    shown = np.minimum(saliency_map, vmax)  # or a high patch would bleed into its neighbours
+    low, logarithmic = 0.0, scale == "log"
+    if logarithmic:
+        low = log_bottom([saliency_map], vmax) if vmin is None else vmin
+    if logarithmic:  # between patches, too, colours stand for factors
+        shown = share = along_scale(saliency_map, low, vmax, logarithmic=True)
+    else:
+        shown = np.minimum(saliency_map, vmax)  # a high patch would bleed into its neighbours
+        share = np.clip(shown / vmax, 0, 1)
     ax.imshow(
         shown,
         cmap=COLOUR_MAP,
         vmin=0,
-        vmax=vmax,
-        alpha=opacity * np.sqrt(np.clip(shown / vmax, 0, 1)),
+        vmax=1 if logarithmic else vmax,
+        alpha=opacity * np.sqrt(share),
         extent=axes_extent(picture, extent),
         interpolation="bilinear",
     )
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    if scale == "auto":
+    if scale in ("auto", "percentile"):
         mark_above(ax, saliency_map, vmax, (height, width), extent)
     if unit is not None:
         over = bool((saliency_map > vmax).any())
-        colour_bar(ax, vmax, unit, above=over, fraction=0.046, pad=0.03)
+        look: dict[str, Any] = {"above": over, "logarithmic": logarithmic, "low": low}
+        colour_bar(ax, vmax, unit, fraction=0.046, pad=0.03, **look)
     return ax
 
 
@@ -134,15 +146,18 @@ def plot_maps(
     plot_picture(picture, ax=panels[0], title="image")
     top = shared_top(maps.values(), scale)
     tops = {name: top if shared else scale_top(values, scale) for name, values in maps.items()}
+    bottom = log_bottom(maps.values(), top) if scale == "log" and shared else None
     for ax, (title, values) in zip(panels[1:], maps.items(), strict=False):
         own = "" if shared else "\n" + say_scale(values, tops[title])
-        look: dict[str, Any] = {"vmax": tops[title], "scale": scale, "extent": extent}
-        plot_overlay(picture, values, ax=ax, title=title + own, **look)
+        look: dict[str, Any] = {"vmax": tops[title], "vmin": bottom, "scale": scale}
+        plot_overlay(picture, values, ax=ax, title=title + own, extent=extent, **look)
     over = any((values > tops[title]).any() for title, values in maps.items())
     if shared:
-        colour_bar(panels, top, fill(unit, width=28), above=over, aspect=30)
+        place: dict[str, Any] = {"above": over, "aspect": 30, "logarithmic": scale == "log"}
+        colour_bar(panels, top, fill(unit, width=28), low=bottom or 0.0, **place)
     else:
-        own_scales_bar(panels, fill(unit, width=28), above=over, aspect=30)
+        place = {"above": over, "aspect": 30, "logarithmic": scale == "log"}
+        own_scales_bar(panels, fill(unit, width=28), **place)
     return figure
 
 
@@ -175,7 +190,8 @@ def plot_map_rows(
             above = above or bool((values > top).any())
             lines = f"{title}\n{say_scale(values, top)}"
             plot_overlay(picture, values, ax=ax, title=lines, vmax=top, scale=scale)
-    own_scales_bar(axes, fill(unit, width=28), above=above, aspect=30)
+    shape: dict[str, Any] = {"aspect": 30, "logarithmic": scale == "log"}
+    own_scales_bar(axes, fill(unit, width=28), above=above, **shape)
     return figure
 
 

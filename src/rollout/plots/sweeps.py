@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rollout.maths.dominance import Scale, scale_top, shared_top
+from rollout.maths.scales import Scale, log_bottom, scale_top, shared_top
 from rollout.maths.token_layout import Extent
 from rollout.plots.figure import colour_bar, new_figure, own_scales_bar
 from rollout.plots.maps import plot_overlay, plot_picture, say_scale
@@ -75,11 +75,13 @@ def plot_sweep_grid(
     for name, panels in zip(names, by_row, strict=True):
         row = cells[cells[rows] == name].set_index(columns)["relevance"][across]
         end = None if shared == "panel" else top or shared_top(row, scale)
+        alike = cells["relevance"] if shared == "figure" else row
+        low = log_bottom(alike, end) if end and scale == "log" else None
         if own:
             plot_picture(beside[name], ax=panels[0])
         for ax, (value, saliency_map) in zip(panels[own:], row.items(), strict=False):
             high = scale_top(saliency_map, scale) if end is None else end
-            look: dict[str, Any] = {"vmax": high, "scale": scale, "extent": extent}
+            look: dict[str, Any] = {"vmax": high, "vmin": low, "scale": scale, "extent": extent}
             plot_overlay(beside[name], saliency_map, ax=ax, **look)
             clipped = clipped or bool((saliency_map > high).any())
             words = [say(columns, value)] if name == names[0] else []
@@ -90,12 +92,14 @@ def plot_sweep_grid(
         if end is not None:
             over, shape = any((one > end).any() for one in row), 14 * lines[0] // len(names)
             place: dict[str, Any] = {"aspect": shape, "pad": 0.01, "above": over}
+            place |= {"low": low or 0.0, "logarithmic": low is not None}
             colour_bar(panels, end, fill(unit, 20), small=True, **place)
         panels[0].set_axis_on()
         panels[0].set(xticks=[], yticks=[], ylabel=say(rows, name))
         panels[0].spines[:].set_visible(False)
     if shared == "panel":
         place = {"small": True, "aspect": 14 * lines[0], "pad": 0.01}
+        place |= {"logarithmic": scale == "log"}
         own_scales_bar(axes, fill(unit, 28), above=clipped, **place)
     return figure
 

@@ -1,24 +1,28 @@
 // The canvas: the pointer, the keys, and what is said of the patch under them.
 
 const HELP = "Arrow keys trace a patch, Escape lets it go.";
-const HELP_GRID = "Arrow keys go from panel to panel, Enter shows one alone.";
+const HELP_PICK = "Arrow keys go from panel to panel, Enter chooses one.";
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const FAST = 1500;  // milliseconds: keys that follow each other faster do not wait for Python
 
 function render({ model, el }) {
   const root = document.createElement("div"), canvas = document.createElement("canvas");
-  const value = document.createElement("div"), scratch = document.createElement("canvas");
+  const value = document.createElement("div"), beside = document.createElement("div");
+  const scratch = document.createElement("canvas");
   root.className = "rollout-canvas"; value.className = "value"; canvas.tabIndex = 0;
+  beside.className = "beside"; beside.hidden = true;
   canvas.setAttribute("role", "img");
-  root.append(value, canvas); el.append(root);
-  let grey = null, loaded = null, places = null, over = null;
+  root.append(value, canvas, beside); el.append(root);
+  const greys = [null, null], loaded = [null, null], names = ["picture", "other_picture"];
+  let places = null, over = null;
   let still = null;  // the map without a hovered patch
   let cursor = null, stepped = 0;  // where the last key led, and when
 
   function paint() {
     let frame = describe(model);
     const width = root.clientWidth;
-    if (!frame || !grey || !width || loaded !== model.get("picture")) return;
+    const missing = name => loaded[name] !== model.get(names[name]);
+    if (!frame || !width || missing(0) || frame.panels.some(panel => panel.other) && missing(1)) return;
     if (!frame.hovered) still = frame;
     if (over && model.get("follow")) frame = tracedFrom(model, frame, over.patch) || frame;
     // What stands beside is said of the map, not of the patch that is hovered.
@@ -26,7 +30,8 @@ function render({ model, el }) {
       .toggle("rollout-tracing", String(frame.patch) !== String(still?.patch));
     const ratio = window.devicePixelRatio || 1;
     const ink = getComputedStyle(root).getPropertyValue("--jp-ui-font-color1").trim() || "#222";
-    places = layOut(frame, grey, width, Math.min(model.get("largest"), tallest(frame)));
+    const letters = parseFloat(getComputedStyle(root).getPropertyValue("--rollout-text")) || 1;
+    places = layOut(frame, greys, width, Math.min(model.get("largest"), tallest(frame, letters)), letters);
     const size = [Math.ceil(places.width * ratio), Math.ceil(places.height * ratio)];
     if (canvas.width !== size[0] || canvas.height !== size[1]) {
       [canvas.width, canvas.height] = size;
@@ -36,15 +41,17 @@ function render({ model, el }) {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, places.width, places.height);
     places.boxes.forEach((box, index) => {
-      paintPanel(pen, frame, index, box, grey, scratch, ratio);
-      markAbove(pen, frame, index, box, !places.labelled);
-      if (frame.patch) outline(pen, frame, box, frame.patch, "#fff");
-      if (frame.panels[index].unit) paintBar(pen, frame, index, barBox(box, index), ink);
+      const panel = frame.panels[index], { patch } = frame.grids[index];
+      paintPanel(pen, frame, index, box, greys[panel.other ? 1 : 0], scratch, ratio);
+      markAbove(pen, frame, index, box, !frame.small);
+      if (patch) outline(pen, frame, index, box, patch, "#fff");
+      if (panel.unit) paintBar(pen, frame, index, barBox(frame, box), ink, letters);
     });
-    if (over && places.labelled) frameOf(pen, places.boxes[over.panel]);
-    else if (over) outline(pen, frame, places.boxes[over.panel], over.patch, "#4fc3f7");
+    if (over && frame.picks) frameOf(pen, places.boxes[over.panel]);
+    else if (over) hovered(frame).forEach(index =>
+      outline(pen, frame, index, places.boxes[index], over.patch, "#4fc3f7"));
     paintText(pen, frame, places, ink);
-    canvas.setAttribute("aria-label", describedIn(frame, places));
+    canvas.setAttribute("aria-label", describedIn(frame));
     tell(frame);
     canvas.dataset.number = frame.number;  // what a test or a benchmark waits for
     canvas.dataset.patch = frame.patch || "";
@@ -52,30 +59,49 @@ function render({ model, el }) {
   }
 
   // In the grid one bar serves all, below the last row, from the first column on.
-  const barBox = (box, index) => !places.labelled ? box
-    : { ...box, x: places.boxes[0].x, width: Math.min(300, places.width - places.left) };
+  const barBox = (frame, box) => !frame.small ? box : { x: places.boxes[0].x, y: places.bottom,
+    height: 0, width: Math.min(300, places.width - places.left) };
 
-  const describedIn = (frame, places) => places.labelled ? `${frame.caption}. ${HELP_GRID}`
-    : `${frame.panels.map(panel => panel.title).join("; ")}. ${frame.caption}. ${HELP}`;
+  // The panels that show the patch under the pointer: where views are compared, all of its grid.
+  const hovered = frame => [...frame.panels.keys()].filter(index => index === over.panel
+    || frame.panels[index].name && sameGrid(frame, index, over.panel));
+
+  const describedIn = frame => frame.small ? `${frame.caption}. ${HELP_PICK}`
+    : `${frame.panels.map(panel => [panel.title, panel.note].filter(Boolean).join(": ")).join("; ")}. ${frame.caption}. ${frame.picks ? HELP_PICK : HELP}`;
 
   // The map's own value at the patch, and what the patch shows where it is traced.
   function tell(frame) {
     value.textContent = frame.caption;
+    beside.hidden = true;
     if (!over?.patch || !frame.panels[over.panel]) return;
-    const [row, column] = over.patch, at = over.panel * frame.patches + row * frame.columns + column;
-    const place = `${places.labelled ? frame.panels[over.panel].title + ", " : ""}row ${row}, column ${column}`;
+    const [row, column] = over.patch, panel = frame.panels[over.panel];
+    const place = `${frame.picks ? `${panel.name || panel.title}, ` : ""}row ${row}, column ${column}`;
     const own = still && still.values.length === frame.values.length ? still : frame;
-    const traced = frame === own ? "" : `; traced from here it keeps ${frame.values[at].toPrecision(3)} itself`;
-    value.textContent = `${place}: ${own.values[at].toPrecision(3)} in the map${traced}`;
+    const said = index => `${valueAt(own, index, over.patch).toPrecision(3)} ${own.panels[index].name}`.trim();
+    const traced = frame === own ? "" : `; traced from here it keeps ${valueAt(frame, over.panel, over.patch).toPrecision(3)} itself`;
+    value.textContent = `${place}: ${panel.name && !frame.picks ? hovered(frame).map(said).join(", ")
+      : `${valueAt(own, over.panel, over.patch).toPrecision(3)} in the map`}${traced}`;
+    if (frame.small) besidePointer(value.textContent.replace(`${panel.title}, `, ""), over.panel);
   }
 
-  function load() {
-    const bytes = model.get("picture");
-    if (!bytes.byteLength) return;
+  // Where the grid is taller than the screen, the line above it is out of sight.
+  function besidePointer(words, panel) {
+    const box = places.boxes[panel], right = box.x + box.width / 2 > places.width / 2;
+    beside.hidden = false; beside.textContent = words;
+    beside.style.top = `${canvas.offsetTop + box.y + box.height + 4}px`;
+    beside.style.left = right ? "auto" : `${box.x}px`;
+    beside.style.right = right ? `${root.clientWidth - box.x - box.width}px` : "auto";
+  }
+
+  function load(number) {
+    const bytes = model.get(names[number]);
+    if (!bytes.byteLength) { loaded[number] = bytes; return; }
     const image = new Image(), address = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-    image.onload = () => { grey = greyed(image); loaded = bytes; URL.revokeObjectURL(address); paint(); };
+    image.onload = () => {
+      greys[number] = greyed(image); loaded[number] = bytes; URL.revokeObjectURL(address); paint(); };
     image.src = address;
   }
+  const loads = names.map((_, number) => () => load(number));
 
   function find(event) {
     const frame = describe(model), outer = canvas.getBoundingClientRect();
@@ -84,10 +110,10 @@ function render({ model, el }) {
     const panel = places.boxes.findIndex(box =>
       x >= box.x && x < box.x + box.width && y >= box.y && y < box.y + box.height);
     if (panel < 0) return null;
-    const map = mapBox(frame, places.boxes[panel]);
-    const row = Math.floor((y - map.y) / map.height * frame.rows);
-    const column = Math.floor((x - map.x) / map.width * frame.columns);
-    const inside = row >= 0 && column >= 0 && row < frame.rows && column < frame.columns;
+    const map = mapBox(frame, panel, places.boxes[panel]), { rows, columns } = frame.grids[panel];
+    const row = Math.floor((y - map.y) / map.height * rows);
+    const column = Math.floor((x - map.x) / map.width * columns);
+    const inside = row >= 0 && column >= 0 && row < rows && column < columns;
     return inside ? { panel, patch: [row, column] } : null;
   }
 
@@ -126,7 +152,7 @@ function render({ model, el }) {
     const frame = describe(model), way = MOVES[event.key];
     if (event.key === "Escape") { cursor = over = null; return report("escape", { panel: 0, patch: [0, 0] }); }
     if (!frame || !places || event.ctrlKey || event.metaKey) return;
-    if (places.labelled) return stepPanel(event, frame, way);
+    if (frame.picks) return stepPanel(event, frame, way);
     if (!way) return;
     event.preventDefault();
     const from = (Date.now() - stepped < FAST && cursor) || frame.patch || [0, 0];
@@ -136,15 +162,17 @@ function render({ model, el }) {
   }
 
   function stepPanel(event, frame, way) {
-    const panel = over ? over.panel : -1, across = frame.across, down = frame.rowLabels.length;
+    const panel = over ? over.panel : -1, across = frame.across;
+    const number = frame.panels.length, down = Math.ceil(number / across);
     if (event.key === "Enter" && panel >= 0) return report("click", { panel, patch: [0, 0] });
     if (!way) return;
     event.preventDefault();
     const row = within(Math.floor(Math.max(panel, 0) / across), panel < 0 ? 0 : way[0], down);
     const column = within(Math.max(panel, 0) % across, panel < 0 ? 0 : way[1], across);
-    over = { panel: row * across + column, patch: null };
+    over = { panel: Math.min(number - 1, row * across + column), patch: null };
     paint();
     value.textContent = `${frame.panels[over.panel].title}, highest ${short(highest(frame, over.panel))}`;
+    if (frame.small) besidePointer(value.textContent, over.panel);
   }
 
   canvas.addEventListener("pointermove", move);
@@ -153,10 +181,11 @@ function render({ model, el }) {
   canvas.addEventListener("keydown", step);
   const sized = new ResizeObserver(paint);
   sized.observe(root);
-  model.on("change:picture", load);
+  names.forEach((name, number) => model.on(`change:${name}`, loads[number]));
   model.on("change:frame change:opacity change:traced", paint);
-  load();
-  return () => { sized.disconnect(); model.off("change:picture", load);
+  loads.forEach(load => load());
+  return () => { sized.disconnect();
+    names.forEach((name, number) => model.off(`change:${name}`, loads[number]));
     model.off("change:frame change:opacity change:traced", paint); };
 }
 

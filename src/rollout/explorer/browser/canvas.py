@@ -16,7 +16,7 @@ from PIL import Image
 
 from rollout.explorer.browser.scripts import script, style
 from rollout.explorer.figure import colour_table
-from rollout.explorer.frame import Frame, Panel
+from rollout.explorer.panel import Frame, Panel
 from rollout.maths.placement import shares
 
 
@@ -41,7 +41,8 @@ class MapCanvas(anywidget.AnyWidget):
 
     Attributes:
         picture: PNG of the image.
-        maps: float32, (panels, rows, columns).
+        other_picture: PNG of what lies under the panels of another view.
+        maps: float32, the panels' maps one after the other, (rows, columns) each.
         frame: the rest of a `Frame`, and its number; the browser paints when it changes.
         traces: float32, (maps, patches, patches): what the first panels show while a patch is
             hovered; they belong to the frame of the number `traced`.
@@ -53,6 +54,7 @@ class MapCanvas(anywidget.AnyWidget):
     _esm = script("floats", "frames", "paint", "canvas")
     _css = style("canvas")
     picture = traitlets.Bytes().tag(sync=True)
+    other_picture = traitlets.Bytes().tag(sync=True)
     maps = traitlets.Bytes().tag(sync=True)
     colours = traitlets.Bytes(colour_table()).tag(sync=True)
     frame = traitlets.Dict().tag(sync=True)
@@ -63,6 +65,7 @@ class MapCanvas(anywidget.AnyWidget):
     largest = traitlets.Int(640).tag(sync=True)  # side of a panel, in pixels
     pointer = traitlets.Dict().tag(sync=True, echo_update=False)
     _size = (1, 1)  # of the image, (height, width)
+    _other: np.ndarray | None = None  # the picture that `other_picture` is of
 
     def show(self, frame: Frame, *, hovered: bool = False) -> None:
         """Paint a frame; one message.
@@ -70,10 +73,11 @@ class MapCanvas(anywidget.AnyWidget):
         Args:
             hovered: whether it is there only while a patch is hovered.
         """
-        values = np.stack([panel.values for panel in frame.panels]).astype("<f4")
-        rows, columns = values.shape[1:]
+        values = [panel.values.astype("<f4") for panel in frame.panels]
+        rows, columns = values[0].shape
         with self.hold_sync():
-            self.maps = values.tobytes()
+            self._show_other(frame)
+            self.maps = b"".join(one.tobytes() for one in values)
             self.opacity = frame.opacity
             self.frame = {
                 "number": self.frame.get("number", 0) + 1,
@@ -82,14 +86,41 @@ class MapCanvas(anywidget.AnyWidget):
                 "across": frame.across,
                 "patch": frame.patch,
                 "extent": shares(frame.extent, self._size),
+                "scale": frame.scale,
                 "shared": frame.shared,
+                "small": frame.small,
+                "picks": frame.picks,
                 "tracedUnit": frame.traced_unit,
                 "caption": frame.caption,
                 "hovered": hovered,
                 "rowLabels": frame.row_labels,
                 "columnLabels": frame.column_labels,
-                "panels": [_described(panel) for panel in frame.panels],
+                "panels": [_described(panel) | self._under(panel) for panel in frame.panels],
             }
+
+    def _show_other(self, frame: Frame) -> None:
+        """Send the picture of another view; nothing where it is there, or there is none."""
+        pictures = [panel.ground.picture for panel in frame.panels if panel.ground is not None]
+        other = next((one for one in pictures if one is not None), None)
+        if other is None:
+            self._other, self.other_picture = None, b""
+        elif self._other is not other:
+            self._other, self.other_picture = other, as_png(other)
+
+    def _under(self, panel: Panel) -> dict[str, Any]:
+        """Where a panel of another view differs from the frame."""
+        if panel.ground is None:
+            return {}
+        rows, columns = panel.values.shape
+        picture = panel.ground.picture
+        size = self._size if picture is None else (picture.shape[0], picture.shape[1])
+        return {
+            "rows": rows,
+            "columns": columns,
+            "extent": shares(panel.ground.extent, size),
+            "patch": panel.ground.patch,
+            "other": picture is not None,
+        }
 
     def show_picture(self, picture: np.ndarray) -> None:
         """The image under the frames that follow, (height, width, 3) in [0, 1]."""
@@ -119,5 +150,8 @@ def _described(panel: Panel) -> dict[str, Any]:
         "signed": panel.signed,
         "low": panel.low,
         "high": panel.high,
+        "logarithmic": panel.bottom > 0,
         "unit": panel.unit,
+        "name": panel.name,
+        "note": panel.note,
     }

@@ -52,8 +52,9 @@ function nameParts(root) {
   for (const image of root.querySelectorAll(".rollout-beside img")) set(image, "alt", "the image as the network saw it");
   for (const part of root.querySelectorAll(".widget-readout[contenteditable]")) set(part, "role", "textbox");
   for (const group of root.querySelectorAll(".rollout-group")) {
+    const named = [...group.classList].find(one => one.startsWith("rollout-group-"));
     set(group, "role", "group");
-    set(group, "aria-label", group.textContent.split("\n")[0].trim());
+    set(group, "aria-label", named.slice("rollout-group-".length));
   }
   for (const button of root.querySelectorAll(".widget-toggle-button"))
     set(button, "aria-pressed", String(button.classList.contains("mod-active")));
@@ -86,6 +87,8 @@ function render({ model, el }) {
   const save = (_, state) => { if (state === "started") keepPlace(context.model, model.get("shown")); };
   const say = () => { said.textContent = model.get("said"); };
 
+  const size = () => root()?.style.setProperty("--rollout-text", model.get("text"));
+
   let over = false;
   const name = () => { if (root()) nameParts(root()); };  // none while the explorer is taken away
   const watch = new MutationObserver(name);
@@ -93,12 +96,14 @@ function render({ model, el }) {
     if (over) return;
     if (!root()) return void requestAnimationFrame(attached);
     name();
+    size();
     watch.observe(root(), { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });
   }
 
   attached();
   window.addEventListener("keydown", guard, true);
   model.on("change:said", say);
+  model.on("change:text", size);
   context?.saveState?.connect(save);
   session?.kernelChanged.connect(check);
   session?.statusChanged.connect(check);
@@ -107,6 +112,7 @@ function render({ model, el }) {
     watch.disconnect();
     window.removeEventListener("keydown", guard, true);
     model.off("change:said", say);
+    model.off("change:text", size);
     context?.saveState?.disconnect(save);
     session?.kernelChanged.disconnect(check);
     session?.statusChanged.disconnect(check);

@@ -15,6 +15,7 @@ class Edge(anywidget.AnyWidget):
     Attributes:
         shown: the model id of the widget that the page displays.
         said: for screen readers: what is being done, or went wrong.
+        text: size of the letters; 1 is the notebook's own.
         undo: called when the keys for it are pressed.
     """
 
@@ -22,6 +23,7 @@ class Edge(anywidget.AnyWidget):
     _css = style("edge")
     shown = traitlets.Unicode().tag(sync=True)
     said = traitlets.Unicode().tag(sync=True)
+    text = traitlets.Float(1.0).tag(sync=True)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -5,14 +5,13 @@ const ABOVE = "#66ff66";  // as in plots/marks.py: patches above the end of the 
 
 // Values alone, a patch a patch.
 function blocks(frame, index, scratch) {
-  const { low, high, colours } = frame.panels[index], image = new ImageData(frame.columns, frame.rows);
-  for (let patch = 0; patch < frame.patches; patch++) {
-    const value = frame.values[index * frame.patches + patch];
-    const share = Math.max(0, Math.min(1, (value - low) / (high - low)));
-    const level = 768 * colours + 3 * Math.min(255, Math.floor(256 * share));  // as matplotlib
+  const { rows, columns } = frame.grids[index], image = new ImageData(columns, rows);
+  const panel = frame.panels[index], first = 768 * panel.colours;
+  valuesOf(frame, index).forEach((value, patch) => {
+    const level = first + 3 * Math.min(255, Math.floor(256 * along(panel, value)));  // as matplotlib
     image.data.set([...frame.table.subarray(level, level + 3), 255], 4 * patch);
-  }
-  scratch.width = frame.columns; scratch.height = frame.rows;
+  });
+  scratch.width = columns; scratch.height = rows;
   scratch.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -30,12 +29,9 @@ function between(pixels, patches) {
 // Over the image: values are interpolated, then coloured, and so is how much they hide; a low value
 // hides nothing. To colour patches and then interpolate would show colours that no value has.
 function smooth(frame, index, width, height, scratch) {
-  const { high, colours } = frame.panels[index], { rows, columns, patches, table } = frame;
-  const shares = new Float32Array(patches), hides = new Float32Array(patches);
-  for (let patch = 0; patch < patches; patch++) {
-    shares[patch] = Math.max(0, Math.min(1, frame.values[index * patches + patch] / high));
-    hides[patch] = Math.sqrt(shares[patch]);
-  }
+  const panel = frame.panels[index], { colours } = panel, { table } = frame;
+  const { rows, columns } = frame.grids[index];
+  const shares = valuesOf(frame, index).map(value => along(panel, value)), hides = shares.map(Math.sqrt);
   const image = new ImageData(width, height), data = image.data;
   const across = between(width, columns), down = between(height, rows);
   for (let y = 0, at = 0; y < height; y++) {
@@ -54,7 +50,7 @@ function smooth(frame, index, width, height, scratch) {
 }
 
 function paintPanel(pen, frame, index, box, grey, scratch, ratio) {
-  const panel = frame.panels[index], { x, y, width, height } = mapBox(frame, box);
+  const panel = frame.panels[index], { x, y, width, height } = mapBox(frame, index, box);
   if (panel.over) {
     smooth(frame, index, Math.max(1, Math.round(width * ratio)), Math.max(1, Math.round(height * ratio)), scratch);
     pen.drawImage(grey, box.x, box.y, box.width, box.height);
@@ -67,8 +63,9 @@ function paintPanel(pen, frame, index, box, grey, scratch, ratio) {
   pen.imageSmoothingEnabled = true;
 }
 
-function outline(pen, frame, box, patch, colour) {
-  const map = mapBox(frame, box), width = map.width / frame.columns, height = map.height / frame.rows;
+function outline(pen, frame, index, box, patch, colour) {
+  const map = mapBox(frame, index, box), { rows, columns } = frame.grids[index];
+  const width = map.width / columns, height = map.height / rows;
   const place = [map.x + patch[1] * width, map.y + patch[0] * height, width, height];
   pen.lineWidth = 3; pen.strokeStyle = "#000"; pen.strokeRect(...place);
   pen.lineWidth = 1.5; pen.strokeStyle = colour; pen.strokeRect(...place);
@@ -82,35 +79,48 @@ function frameOf(pen, box) {
 
 // The patches above the end of the scale; beside the highest its value, on the side with room.
 function markAbove(pen, frame, index, box, withValue) {
-  const value = patch => frame.values[index * frame.patches + patch[0] * frame.columns + patch[1]];
+  const value = patch => valueAt(frame, index, patch), { rows, columns } = frame.grids[index];
   const patches = above(frame, index);
-  patches.forEach(patch => outline(pen, frame, box, patch, ABOVE));
+  patches.forEach(patch => outline(pen, frame, index, box, patch, ABOVE));
   if (!patches.length || !withValue) return;
   const patch = patches.reduce((one, other) => Math.abs(value(other)) > Math.abs(value(one)) ? other : one);
-  const map = mapBox(frame, box), wide = map.width / frame.columns, right = patch[1] < frame.columns / 2;
+  const map = mapBox(frame, index, box), wide = map.width / columns, right = patch[1] < columns / 2;
   const x = map.x + patch[1] * wide + (right ? 1.3 * wide : -0.3 * wide);
-  const y = map.y + (patch[0] + 0.5) * map.height / frame.rows;
+  const y = map.y + (patch[0] + 0.5) * map.height / rows;
   pen.font = "12px sans-serif"; pen.textBaseline = "middle"; pen.textAlign = right ? "left" : "right";
   pen.lineWidth = 3; pen.strokeStyle = "#000"; pen.strokeText(short(value(patch)), x, y);
   pen.fillStyle = ABOVE; pen.fillText(short(value(patch)), x, y);
 }
 
-function paintBar(pen, frame, index, box, ink) {
-  const panel = frame.panels[index], { colours, unit } = panel, y = box.y + box.height + 6;
+function paintBar(pen, frame, index, box, ink, size) {
+  const panel = frame.panels[index], { colours } = panel, y = box.y + box.height + 6;
   // As `Frame.bar`: one bar for panels of many scales has shares.
-  const [low, high] = frame.rowLabels.length && !frame.shared ? [0, 1] : [panel.low, panel.high];
+  const [low, high] = frame.small && !frame.shared ? [0, 1] : [panel.low, panel.high];
+  const logarithmic = panel.logarithmic && low > 0;
   for (let x = 0; x < box.width; x++) {
     const level = 768 * colours + 3 * Math.floor(256 * x / box.width);
     pen.fillStyle = `rgb(${frame.table.slice(level, level + 3).join()})`;
     pen.fillRect(box.x + x, y, Math.min(1.5, box.width - x), 9);
   }
-  pen.fillStyle = ink; pen.font = "11px sans-serif"; pen.textBaseline = "top";
-  for (const [place, value, align] of [[0, low, "left"], [0.5, (low + high) / 2, "center"], [1, high, "right"]]) {
+  const middle = logarithmic ? Math.sqrt(low * high) : (low + high) / 2;
+  pen.fillStyle = ink; pen.font = `${11 * size}px sans-serif`; pen.textBaseline = "top";
+  for (const [place, value, align] of [[0, low, "left"], [0.5, middle, "center"], [1, high, "right"]]) {
     const beyond = place === 1 && above(frame, index).length ? "\u2265 " : "";
     pen.textAlign = align; pen.fillText(beyond + short(value), box.x + place * box.width, y + 12);
   }
   pen.textAlign = "center";
-  pen.fillText(unit, box.x + box.width / 2, y + 25, box.width);
+  wrapped(pen, panel.unit + (logarithmic ? ", logarithmic" : ""), box.width, frame.across > 3 && !frame.small)
+    .forEach((words, line) =>
+      pen.fillText(words, box.x + box.width / 2, y + 12 + 13 * size * (line + 1), box.width));
+}
+
+// In two lines where it is too long for one.
+function wrapped(pen, text, width, mayWrap) {
+  if (!mayWrap || pen.measureText(text).width <= width) return [text];
+  const words = text.split(" ");
+  let first = words.shift();
+  while (words.length && pen.measureText(`${first} ${words[0]}`).width <= width) first += ` ${words.shift()}`;
+  return [first, words.join(" ")];
 }
 
 function fitting(pen, text, width) {
@@ -119,20 +129,23 @@ function fitting(pen, text, width) {
   return text + "\u2026";
 }
 
-function paintText(pen, frame, places, ink) {
-  pen.fillStyle = ink; pen.font = "13px sans-serif"; pen.textBaseline = "alphabetic";
-  if (!places.labelled) {
-    pen.textAlign = "left";
+function paintText(pen, frame, { boxes, labelled, size, bar }, ink) {
+  pen.fillStyle = ink; pen.font = `${(frame.small ? 11 : 13) * size}px sans-serif`;
+  pen.textBaseline = "alphabetic"; pen.textAlign = "left";
+  if (!labelled) {
     frame.panels.forEach((panel, index) => {
-      const box = places.boxes[index]; pen.fillText(fitting(pen, panel.title, box.width), box.x, box.y - 7); });
+      const box = boxes[index];
+      panel.note?.split("\n").forEach((note, line) =>
+        pen.fillText(note, box.x, box.y + box.height + bar + NOTE * (line + 0.7) * size));
+      pen.fillText(fitting(pen, panel.title, box.width), box.x, box.y - (frame.small ? 3 : 7)); });
     return;
   }
-  pen.font = "11px sans-serif"; pen.textAlign = "center";
+  pen.textAlign = "center";
   frame.columnLabels.forEach((label, index) => {
-    const box = places.boxes[index]; pen.fillText(label, box.x + box.width / 2, box.y - 6, box.width); });
+    const box = boxes[index]; pen.fillText(label, box.x + box.width / 2, box.y - 6, box.width); });
   pen.textAlign = "right"; pen.textBaseline = "middle";
   frame.rowLabels.forEach((label, index) => {
-    const box = places.boxes[index * frame.across]; pen.fillText(label, box.x - 6, box.y + box.height / 2); });
+    const box = boxes[index * frame.across]; pen.fillText(label, box.x - 6, box.y + box.height / 2); });
 }
 
 function greyed(image) {
