@@ -57,6 +57,8 @@ def show(lab, page):
     """Run the explorer's cell."""
     page.evaluate(RUN_CELL)
     page.locator(CANVAS).first.wait_for()
+    # A click in a cell that is half in sight scrolls it, and what was pointed at moves away.
+    page.evaluate("() => document.querySelector('.rollout-explorer').scrollIntoView()")
     settled(lab, page)
 
 
