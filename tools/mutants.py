@@ -25,7 +25,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import parso  # noqa: F401  before cosmic_ray, which imports its parts in an order that fails
 import pytest
 from cosmic_ray.commands import init
@@ -48,9 +47,17 @@ APART = ("project", "fuzz")  # of no module, and too many cases for each mutant
 HARMLESS = TESTS / "harmless_mutants.toml"
 ENOUGH = 0.9  # of the mutants are to be killed
 PYTEST = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--tb=no"]
-PYTEST += ["--timeout=100"]
-LIMIT = 900  # seconds for all tests of one mutant
+PYTEST += ["--timeout=0"]  # a busy machine is no fault of a mutant: what counts is processor time
+LOOPS = 60  # seconds of it in one test, without end then
+HANGS = 900  # seconds for all tests of one mutant
 NO_IMPORT = 77  # exit status: the module cannot even be imported, which anybody would notice
+
+
+class Limit:
+    """A plugin of pytest that ends the process when one test takes too long."""
+
+    def pytest_runtest_setup(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, LOOPS)
 
 
 class Mutated(MetaPathFinder, SourceFileLoader):
@@ -96,9 +103,6 @@ def change(mutation: MutationSpec) -> str:
 
 def load_libraries() -> None:
     """What the tests import stays in memory, but for what is ours, which each mutant imports."""
-    # A busy machine is no fault of a mutant.
-    hypothesis.settings.register_profile("mutants", deadline=None)
-    hypothesis.settings.load_profile("mutants")
     files = {file for path in MODULES for some in tests_of(path) for file in some}
     pytest.main([*PYTEST, "--collect-only", "-qq", *sorted(files)])
     ours = tuple(f"{folder.resolve()}{os.sep}" for folder in (SOURCES, TESTS))
@@ -119,8 +123,12 @@ def run_tests(path: Path, code: str, said: str) -> None:
         import_module(module_name(path))
     except BaseException:
         os._exit(NO_IMPORT)
+    import hypothesis  # not before pytest, which rewrites it
+
+    hypothesis.settings.register_profile("mutants", deadline=None)  # the machine may be busy
+    hypothesis.settings.load_profile("mutants")
     for files in filter(None, tests_of(path)):
-        status = pytest.main([*PYTEST, *files])
+        status = pytest.main([*PYTEST, *files], plugins=[Limit()])
         if status:
             os._exit(status)
     os._exit(0)
@@ -132,14 +140,16 @@ def tried(path: Path, code: str) -> WorkResult:
             target=run_tests, args=(path, code, said.name)
         )
         process.start()
-        process.join(LIMIT)
+        for _ in range(HANGS // 10):  # the time in which all of this is stopped does not count
+            process.join(10)
         if process.is_alive():
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said.read(), re.MULTILINE)
     outcomes = {0: TestOutcome.SURVIVED, NO_IMPORT: TestOutcome.INCOMPETENT}
     outcome = outcomes.get(process.exitcode, TestOutcome.KILLED)
-    return WorkResult(WorkerOutcome.NORMAL, " ".join(failed[:1]), outcome)
+    why = failed[0] if failed else f"ended with {process.exitcode}"  # negative: by a signal
+    return WorkResult(WorkerOutcome.NORMAL, why, outcome)
 
 
 def session_of(path: Path) -> str:
@@ -220,8 +230,9 @@ def main() -> None:
     arguments = parser.parse_args()
     load_libraries()
     for path in {path.parent: path for path in MODULES}.values():
-        if tried(path, path.read_text()).is_killed:
-            sys.exit(f"the tests of {path.parent.name} fail without any change")
+        result = tried(path, path.read_text())
+        if result.is_killed:
+            sys.exit(f"{path.parent.name} fails without any change: {result.output}")
     sys.exit(not report(run(arguments.number, arguments.seed, arguments.again)))
 
 

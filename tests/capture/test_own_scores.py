@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import bare_answer, left_as_it_was, small_vit
-from networks import made, photos_for
+from helpers import bare_answer, left_as_it_was, redraw, small_vit
+from networks import WIDE, hf, made, photos_for
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -57,6 +57,17 @@ def test_gradients_are_those_of_a_network_that_ends_after_the_block(kind):
         assert theirs.abs().max() > 0
         assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
     assert_close(found, model.layout.to_grid(legrad(expected)), rtol=1e-3, atol=1e-6)
+
+
+def test_a_single_block_is_told_from_what_is_around_it():
+    """With no other block to tell it from, it is what stands in a list, not the whole tower."""
+    network = redraw(hf("ViTForImageClassification", "ViTConfig", WIDE, num_hidden_layers=1)())
+    record = record_attention(network.eval(), IMAGES)
+    own = own_record(network, IMAGES, record)
+    assert_close(own.attentions[0], record.attentions[0])
+    (tokens,) = tokens_of_blocks(network, network.vit.layers, IMAGES)
+    expected = network.classifier(network.vit.layernorm(tokens.mean(dim=1)))
+    assert_close(own.logits, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_set_of_classes_is_followed_in_every_block():

@@ -146,6 +146,12 @@ class Mixer(nn.Module):
         if self.what == "channels":
             scores = (query.mT @ key).softmax(dim=-1)
             return tokens + (scores @ value.mT).mT[:, 0]
+        if self.what == "turned":  # (heads, batch, tokens, channels)
+            heads = (
+                one[:, 0].unflatten(2, (3, 4)).permute(2, 0, 1, 3) for one in (query, key, value)
+            )
+            mixed = scaled_dot_product_attention(*heads)
+            return tokens + mixed.permute(1, 2, 0, 3).flatten(2)
         if self.what == "flat":
             heads = (one[:, 0].unflatten(2, (3, 4)).transpose(1, 2) for one in (query, key, value))
             query, key, value = (one.flatten(0, 1) for one in heads)
@@ -197,6 +203,23 @@ def test_what_is_no_graph_of_tokens_is_refused_in_words(mixers, message):
         record_attention(network, IMAGES)
     assert str(caught.value).startswith("Network cannot be rolled out: ")
     assert "Grad-CAM" in str(caught.value) and message in caught.value.finding
+
+
+def test_what_is_refused_is_named_once():
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        record_attention(Network("plain", "turned"), IMAGES)
+    turned = "attention whose first axis is not that of the images, of 24 tokens in 1 block"
+    assert caught.value.finding == turned
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        record_attention(Network("windows", "turned"), IMAGES)
+    assert caught.value.finding == f"{turned}; windows of 8 tokens in 1 block"
+
+
+def test_a_network_may_take_rows_of_numbers():
+    network = nn.Sequential(nn.Unflatten(1, (24, 12)), Mixer("plain"), Mixer("plain"))
+    assert len(record_attention(network, torch.randn(2, 288)).blocks) == 2
+    with pytest.raises(ValueError, match="images must hold at least one image"):
+        record_attention(network, torch.randn(288))
 
 
 def test_windows_of_one_image_are_windows():

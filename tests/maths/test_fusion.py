@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from rollout.maths.fusion import (
     check_readout,
+    discard_each,
     discard_lowest,
     fuse_heads,
     select_blocks,
@@ -58,6 +59,14 @@ def test_discarding_is_per_image_and_leaves_its_input_alone():
     alone = torch.cat([discard_lowest(fused[:1], 0.7), discard_lowest(fused[1:], 0.7)])
     assert_close(discard_lowest(fused, 0.7), alone, rtol=0, atol=0)
     assert_close(fused, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("ratios", [[0.5], [0.9, 0.1], [0.0, 0.5, 0.5], [0.2, 0.0, 0.7, 0.99]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_several_ratios_at_once_are_each_by_itself(ratios, dtype):
+    fused = torch.rand(2, 7, 7).to(dtype)
+    each = [discard_lowest(fused, ratio) for ratio in ratios]
+    assert_close(list(discard_each(fused, ratios)), each, rtol=0, atol=0)
 
 
 def test_the_class_token_is_spared_even_when_it_is_the_lowest():
@@ -123,6 +132,8 @@ def test_a_start_block_that_does_not_exist_is_named(start_block):
         (torch.tensor(1.0), "must have shape"),
         (torch.ones(3, 3) / 3, "3 distributions for a batch of 2"),
         (torch.tensor([0.5, 0.6, 0.0]), "must sum to 1"),
+        (torch.tensor([1, 1, 0]), "must sum to 1"),
+        (torch.tensor([0, 0, 0]), "must sum to 1"),
         (torch.tensor([1.5, -0.5, 0.0]), "non-negative"),
         (torch.tensor([float("nan"), 1.0, 0.0]), "finite"),
     ],

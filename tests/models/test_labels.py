@@ -44,7 +44,7 @@ def test_a_name_of_several_classes_lists_them() -> None:
         class_index("cat", LABELS, 6)
 
 
-@pytest.mark.parametrize("target", [-1, 6, "6", "-1"])
+@pytest.mark.parametrize("target", [-1, 6, 7, 6000, "6", "-1"])
 def test_out_of_range(target: int | str) -> None:
     with pytest.raises(ValueError, match=r"class index must be in \[0, 5\], got -?\d"):
         class_index(target, LABELS, 6)

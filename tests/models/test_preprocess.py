@@ -132,6 +132,7 @@ def test_what_open_clip_left_on_its_tower_is_used():
         (torch.zeros(3, 4), r"torch.float32 of shape \(3, 4\)$"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), "torch.uint8 of shape"),
         (torch.zeros(1, 3, 4, 4), "record_attention.*takes volumes"),
+        (torch.zeros(1, 1, 3, 4, 4), r"of shape \(1, 1, 3, 4, 4\)$"),
         (np.zeros((3, 4, 4)), "got ndarray$"),
         (PHOTO, "got Image$"),
     ],

@@ -58,7 +58,7 @@ def _pool(layout: TokenLayout, fused: Sequence[Tensor]) -> Tensor:
         return _through_class_blocks(fused)
     *lower, weights = fused
     queries = weights.shape[1]
-    if queries == layout.num_tokens > 1:  # self-attention, of which one row or the mean is read
+    if queries == layout.num_tokens:  # self-attention, of which one row or the mean is read
         rows = weights[:, 0] if layout.num_prefix_tokens else weights.mean(dim=1)
     else:
         rows = weights[:, 0]
@@ -82,7 +82,7 @@ def _through_class_blocks(fused: Sequence[Tensor]) -> Tensor:
     on_class, on_patches = fused[0].new_ones(batch, 1), fused[0].new_zeros(batch, keys - 1)
     for block in reversed(fused):
         looked_at = block[:, 0]  # (batch, 1 + patches)
-        total = looked_at.sum(dim=-1, keepdim=True) + 1  # the residual is the 1
+        total = looked_at.sum(dim=1, keepdim=True) + 1  # the residual is the 1
         on_patches = on_patches + on_class * looked_at[:, 1:] / total
         on_class = on_class * (looked_at[:, :1] + 1) / total
     return on_patches
