@@ -1,6 +1,8 @@
 """Arrays, tensors and wide greys become the picture that a person sees in them."""
 
 import io
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -130,13 +132,38 @@ def test_bands_make_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(load_image(Image.fromarray(values)), whole)
 
 
-def test_a_large_float_image_needs_no_copies_of_itself() -> None:
+@pytest.mark.parametrize("kind", ["Pillow", "array"])
+def test_a_large_float_image_needs_no_copies_of_itself(kind: str) -> None:
     image = Image.new("F", (4000, 3000), 0.5)  # 48 MB, which Pillow keeps out of Python's sight
+    source = image if kind == "Pillow" else np.asarray(image)
     tracemalloc.start()
-    assert load_image(image).getpixel((0, 0)) == (127, 127, 127)
+    assert load_image(source).getpixel((0, 0)) == (127, 127, 127)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4000 * 3000 * 4 * 3  # three bands in double precision, whatever the size
+    bytes_of_it = 0 if kind == "Pillow" else 4000 * 3000
+    assert peak < bytes_of_it + 40 * arrays.BAND  # a few bands in double precision, at any size
+
+
+MEASURED = """
+import resource, sys
+from rollout.models.images import load_image
+load_image("scene_cat_dog")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+width, height = load_image(sys.argv[1]).size
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(used * 1024 / (width * height))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ru_maxrss has other units")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "F", "I;16", "L", "P"])
+def test_a_large_file_needs_as_much_again_as_its_picture(mode: str, tmp_path: Path) -> None:
+    """4 bytes a pixel for the RGB, at most 4 for what the file holds, and the bands."""
+    file = tmp_path / ("a.tiff" if mode in ("F", "I;16") else "a.png")
+    Image.new(mode, (6000, 4000)).save(file)
+    run = subprocess.run([sys.executable, "-c", MEASURED, file], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 8 + 40 * arrays.BAND / (6000 * 4000)
 
 
 def test_images_are_told_apart_from_lists_of_images() -> None:

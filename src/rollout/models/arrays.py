@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
-BAND = 2**22  # pixels that are converted at a time: copies of a whole large image are dear
+BAND = 2**20  # pixels that are converted at a time: copies of a whole large image are dear
 
 
 def pictures_of(array: np.ndarray) -> list[Image.Image]:
@@ -37,17 +37,20 @@ def picture_of(array: np.ndarray) -> Image.Image:
     if laid_out.dtype == bool:
         laid_out = laid_out.astype(np.uint8) * np.uint8(255)
     if laid_out.dtype != np.uint8:
-        low, high = grey_range([laid_out], laid_out.dtype.name)
-        laid_out = as_bytes(laid_out, low, high)
+        low, high = grey_range((band for _, band in _bands(laid_out)), laid_out.dtype.name)
+        whole = np.empty(laid_out.shape, np.uint8)
+        for top, band in _bands(laid_out):
+            whole[top : top + len(band)] = as_bytes(band, low, high)
+        laid_out = whole
     image = Image.fromarray(laid_out[..., 0] if laid_out.shape[2] == 1 else laid_out)
     return on_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
 def on_white(image: Image.Image) -> Image.Image:
     """RGB, white where the image is transparent."""
-    layer = image.convert("RGBA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", layer.size, "white")
-    white.paste(layer, mask=layer.getchannel("A"))
+    white.paste(layer, mask=layer)
     return white
 
 
@@ -133,11 +136,18 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
     return array if ends[1] else np.moveaxis(array, 0, -1)
 
 
-def _bands(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
-    """The picture in strips: where each begins, and its numbers (rows, width)."""
-    rows = max(1, BAND // image.width)
-    for top in range(0, image.height, rows):
-        yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+def _bands(picture: Image.Image | np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The picture in strips: where each begins, and its numbers, (rows, width) and channels."""
+    if isinstance(picture, Image.Image):
+        width, height = picture.size
+    else:
+        height, width = picture.shape[:2]
+    step = max(1, BAND // width)
+    for top in range(0, height, step):
+        if isinstance(picture, Image.Image):
+            yield top, np.asarray(picture.crop((0, top, width, min(top + step, height))))
+        else:
+            yield top, picture[top : top + step]
 
 
 def _type(image: Image.Image) -> str:
