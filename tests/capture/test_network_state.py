@@ -16,7 +16,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode
 
 from rollout import VITAttentionRollout
-from rollout.capture import forward_pass, network_state
+from rollout.capture import forward_pass, network_state, observation
 from rollout.capture.forward_pass import record_attention
 from rollout.capture.network_state import changed, interruptible, signals_wait
 from rollout.explanations.explaining import explain
@@ -67,7 +67,8 @@ def test_what_cannot_be_changed_leaves_the_rest_as_it_was():
         raise AssertionError("not reached")
 
 
-WATCHED = {forward_pass.__file__, network_state.__file__, contextlib.__file__}
+OURS = (forward_pass, network_state, observation, contextlib)
+WATCHED = {module.__file__ for module in OURS}
 
 
 def interrupted_at(step: int, network: nn.Module, images: torch.Tensor) -> tuple[bool, int]:

@@ -30,7 +30,8 @@ class AttentionCall:
     """What one attention call was given: query, key and value, or the probabilities and the value.
 
     All are (batch, heads, tokens, head_dim), `probabilities` (batch, heads, query, key).
-    `compares` is False where no product of queries with keys went into the probabilities.
+    `compares` is False where no product of queries with keys went into the probabilities,
+    `among_channels` is True where it was seen that what is mixed is channels, not tokens.
     """
 
     module: str
@@ -42,6 +43,7 @@ class AttentionCall:
     scale: float | None = None
     probabilities: Tensor | None = None
     compares: bool = True
+    among_channels: bool = False
     edge: GradientEdge | None = field(default=None, repr=False)
 
     @property

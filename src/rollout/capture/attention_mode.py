@@ -45,6 +45,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.rules = LibraRules() if backward == "libra" and gradients else None
         self.calls: list[AttentionCall] = []
         self.convolution_size: tuple[int, int] | None = None
+        self.convolutions = 0  # before the first attention; the last has `convolution_size`
         self.places = PatchPlaces()
         self.convolved_after: list[int] = []  # number of calls before each convolution of patches
         self.maxima: Tensor | None = None
@@ -188,6 +189,7 @@ class AttentionRecorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not self.calls and output.dim() == 4:
             self.convolution_size = tuple(output.shape[-2:])
+            self.convolutions += 1
             names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
             given = dict(zip(names, args, strict=False)) | kwargs
             self.places.convolved(given["input"], output, given["weight"], given)

@@ -4,12 +4,12 @@ import re
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rollout.capture.attention_mode import AttentionRecorder
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.network_state import changed, frozen, interruptible, seen_by, signals_wait
+from rollout.capture.first_attention import mark_channels
+from rollout.capture.observation import bare, observe
 from rollout.capture.token_graph import token_graph
 from rollout.capture.unruled import unruled
 from rollout.errors import UnsupportedNetworkError
@@ -25,6 +25,8 @@ def record_attention(
     """Run the network once, in eval mode, and record the attention of all blocks.
 
     The network is left as it was: mode, `requires_grad`, `.grad`, hooks, also after an exception.
+    Where heads are as wide as there are patches, it is run once more as far as the first attention,
+    to see which axis the tokens are.
 
     Args:
         network: any eager module whose blocks call `scaled_dot_product_attention` or
@@ -51,6 +53,7 @@ def record_attention(
         raise known from error
     logits, pooled = _logits(output)
     recorder.finish(len(images))
+    mark_channels(network, images, recorder)
     blocks, pooling = token_graph(recorder, network, len(images))
     if recorder.rules is not None:
         _tell_unruled(network, logits)
@@ -89,42 +92,6 @@ def _known_failure(
 _MISMATCH = re.compile(
     r"\b(sizes?|shapes?|dim(ension)?s?|channels?|height|width|d?types?|device|unpack|backend)\b",
     re.I,
-)
-
-
-def observe(network: nn.Module, images: Tensor, recorder: AttentionRecorder) -> Any:
-    """What the network makes of the images in eval mode, seen by the recorder.
-
-    Its state is put back whatever happens: an exception, other threads on it, Ctrl-C.
-    """
-    images = images.clone() if images.is_inference() else images
-    with signals_wait(), torch.inference_mode(False), torch.set_grad_enabled(recorder.gradients):
-        with changed(frozen(network)), seen_by(recorder):
-            return interruptible(lambda: network(images))
-
-
-def bare(network: nn.Module) -> nn.Module:
-    """The module that Python runs: wrappers around all of it are opened, the unseen is refused.
-
-    Opened are those of `torch.compile`, of running in parallel and of averaged weights.
-    """
-    while True:
-        if isinstance(network, torch.jit.ScriptModule):
-            raise UnsupportedNetworkError(
-                "TorchScript runs out of sight of Python; pass the module that it was made from"
-            )
-        inner = getattr(network, "_orig_mod", None)
-        if isinstance(network, _WRAPPERS):
-            inner = network.module
-        if not isinstance(inner, nn.Module):
-            return network
-        network = inner
-
-
-_WRAPPERS = (
-    nn.DataParallel,
-    nn.parallel.DistributedDataParallel,
-    torch.optim.swa_utils.AveragedModel,
 )
 
 

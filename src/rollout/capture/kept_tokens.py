@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rollout.capture.attention_record import AttentionRecord
 from rollout.capture.forward_pass import _logits as read_logits
-from rollout.capture.forward_pass import bare
 from rollout.capture.network_state import changed, frozen, signals_wait
+from rollout.capture.observation import bare
 from rollout.errors import UnsupportedNetworkError
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from rollout.capture.attention_record import AttentionRecord, Gradients, Score
-from rollout.capture.forward_pass import bare, record_attention
+from rollout.capture.forward_pass import record_attention
+from rollout.capture.observation import bare
 from rollout.errors import UnsupportedNetworkError
 from rollout.settings import Backward
 

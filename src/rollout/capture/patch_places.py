@@ -15,9 +15,14 @@ _Line = tuple[float, float]  # where cell 0 begins along one side, and how many 
 
 
 class PatchPlaces:
-    """Feature maps by their size, each with where its cells lie on the image."""
+    """Feature maps by their size, each with where its cells lie on the image.
+
+    Attributes:
+        overlap: whether neighbouring cells see pixels in common.
+    """
 
     def __init__(self) -> None:
+        self.overlap = False
         self._image: tuple[int, int] | None = None
         self._known: dict[tuple[int, int], tuple[_Line, _Line]] = {}
 
@@ -40,6 +45,7 @@ class PatchPlaces:
         sizes = tuple(kernel.shape[2:])
         steps, spread = _pair(options.get("stride", 1)), _pair(options.get("dilation", 1))
         lengths = [d * (size - 1) + 1 for d, size in zip(spread, sizes, strict=True)]
+        self.overlap |= any(length > step for length, step in zip(lengths, steps, strict=True))
         pads = _padding(options.get("padding", 0), lengths)
         row, column = (
             (begin + _offset(length, step, pad) * cell, step * cell)

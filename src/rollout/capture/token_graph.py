@@ -107,8 +107,9 @@ def _faults(
 
 def _among_channels(call: AttentionCall, grid_size: tuple[int, int] | None) -> bool:
     """The left factor multiplies (channels, tokens), not (tokens, channels)."""
-    patches = grid_size[0] * grid_size[1] if grid_size else None
-    return call.query is None and call.value.shape[-1] == patches != call.shape[-1]
+    patches = grid_size[0] * grid_size[1] if grid_size else 0
+    written_out = call.query is None and call.value.shape[-1] == patches > call.shape[-1]
+    return call.among_channels or written_out
 
 
 def _turned(call: AttentionCall, batch: int, grid_size: tuple[int, int] | None) -> bool:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from rollout.capture.attention_record import AttentionRecord
-from rollout.capture.forward_pass import bare
 from rollout.capture.kept_tokens import block_names
+from rollout.capture.observation import bare
 from rollout.comparison.cases import Cases
 from rollout.comparison.plan import Plan
 from rollout.comparison.rows import Rows, blind_maps, maps_of

@@ -13,8 +13,8 @@ from rollout.files import as_path, find_sample
 from rollout.models.arrays import grey_picture, on_white, picture_of, pictures_of
 from rollout.models.image_errors import explained, quietly
 
-# Twice Pillow's warning level: about 700 MB as Pillow keeps RGB (4 bytes a pixel), and as much again
-# while the file's own pixels are converted, be they RGBA or floats.
+# Twice Pillow's warning level: about 700 MB as Pillow keeps RGB (4 bytes a pixel), and as much
+# again while the file's own pixels are converted, be they RGBA or floats.
 MAX_MEGAPIXELS = 178
 
 _WIDE = {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from rollout.capture.forward_pass import bare
+from rollout.capture.observation import bare
 from rollout.errors import ImageNotTakenError, UnsupportedNetworkError, shown
 from rollout.files import DATA
 from rollout.maths.checks import check_pair
