@@ -1,5 +1,6 @@
 """Notebooks run whole: parameters arrive, files are listed, failures are kept and reported."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from subprocess import PIPE
 
 import nbformat
+import papermill
 import pytest
 from helpers import write_notebook
 
@@ -100,6 +102,40 @@ def test_what_is_no_notebook_ends_in_a_sentence(notebook, tmp_path, capsys, kind
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("rollout: error: ") and "other.ipynb" in said
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content["cells"][1].update(source=5), "cell 2 has no source"),
+        (lambda content: content["cells"][1].update(source=None), "cell 2 has no source"),
+        (lambda content: content["cells"][1].pop("source"), "cell 2 has no source"),
+        (lambda content: content["cells"][0].pop("cell_type"), "cell 1 has no cell_type"),
+        (lambda content: content["cells"][1].update(source="'\ud800'"), "surrogates not allowed"),
+        (lambda content: content["metadata"].update(papermill="x"), "papermill noted"),
+        (lambda content: content["metadata"].update(language_info=3), ""),
+    ],
+)
+def test_damage_that_only_execution_would_meet_is_met_before(notebook, tmp_path, damage, message):
+    content = json.loads(notebook.read_text())
+    damage(content)
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"lesson.ipynb is no whole notebook.*{message}"):
+        run_notebook(notebook, tmp_path / "o", {"word": 1})
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("error", [TypeError("no table"), KeyError("name"), ValueError("odd")])
+def test_damage_that_nobody_thought_of_ends_in_a_sentence(notebook, tmp_path, monkeypatch, error):
+    def fails(*given, **options):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", fails)
+    with pytest.raises(
+        ValueError, match=f"lesson.ipynb cannot be executed .{type(error).__name__}"
+    ):
+        run_notebook(notebook, tmp_path / "o")
+    assert not list((tmp_path / "o").glob("*.ipynb"))
 
 
 def test_another_setting_does_not_replace_what_is_there(notebook, tmp_path, capsys):

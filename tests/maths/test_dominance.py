@@ -15,12 +15,18 @@ from rollout.maths.dominance import (
     attention_received,
     few,
     find_dominance,
+    highest_of_rest,
     stands_out,
     trace_back,
 )
 from rollout.maths.scales import scale_top, shared_top
 
 MAPS = arrays(np.float32, (4, 6), elements=st.floats(0, 1, width=16))
+
+
+def test_nothing_is_left_of_a_single_patch():
+    assert highest_of_rest(np.full((1, 1), 3.0)) == 0
+    assert highest_of_rest(np.array([[3.0, 2.0]])) == 2
 
 
 def flat_with(*peaks: float, size: tuple[int, int] = (14, 14)) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Laws of fusing, discarding and normalising, and the plain loop that the fast code must equal."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ from rollout.maths.fusion import (
     transition,
 )
 from rollout.maths.order_statistics import _select
+from rollout.maths.pooling import attention_readout
+from rollout.maths.rollout import attention_rollout
 
 
 @pytest.mark.parametrize("head_fusion", ["mean", "max", "min"])
@@ -141,6 +145,20 @@ def test_a_start_block_that_does_not_exist_is_named(start_block):
 def test_a_readout_that_is_no_distribution_is_refused(readout, message):
     with pytest.raises(ValueError, match=message):
         check_readout(readout, batch=2, tokens=3)
+
+
+def test_a_readout_may_be_one_for_all_images():
+    attentions, readout = [random_attention(2, 3, 5)] * 2, torch.rand(5).softmax(dim=0)
+    expected = attention_rollout(attentions, readout=readout)
+    assert expected.shape == (2, 5)
+    for shape in [(1, 5), (2, 5)]:
+        assert_close(attention_rollout(attentions, readout=readout.expand(shape)), expected)
+
+
+def test_a_function_in_full_precision_keeps_its_name_and_its_words():
+    assert attention_readout.__name__ == "attention_readout"
+    assert "Returns:" in attention_readout.__doc__
+    assert list(signature(attention_readout).parameters)[0] == "layout"
 
 
 @pytest.mark.parametrize("entries", [1, 25, 9_000])

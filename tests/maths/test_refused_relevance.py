@@ -5,7 +5,13 @@ import torch
 from helpers import random_attention
 from torch import Tensor
 
-from rollout.maths.relevance import agcam, first_order, generic_relevance, legrad
+from rollout.maths.relevance import (
+    agcam,
+    attention_gradcam,
+    first_order,
+    generic_relevance,
+    legrad,
+)
 
 
 def record() -> tuple[list[Tensor], list[Tensor]]:
@@ -46,3 +52,9 @@ def test_values_that_are_not_finite_are_refused():
             method(attentions, gradients)
     with pytest.raises(ValueError, match="NaN or infinite"):
         legrad(gradients)
+
+
+def test_no_blocks_are_named_as_such():
+    for method in (generic_relevance, first_order, agcam, attention_gradcam):
+        with pytest.raises(ValueError, match="attentions is empty"):
+            method([], [])

@@ -59,6 +59,12 @@ def test_tokens_of_patches_are_counted_row_by_row():
     layout = TokenLayout((2, 3), 2)
     patches = [(row, column) for row in range(2) for column in range(3)]
     assert [layout.token(patch) for patch in patches] == [2, 3, 4, 5, 6, 7]
-    for patch in [(2, 0), (0, 3), (-1, 0), (0, -1)]:
-        with pytest.raises(ValueError, match="rows 0 to 1 and columns 0 to 2, got"):
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 3), (3, 2), (4, 4)])
+def test_a_patch_beside_the_grid_is_refused_with_the_grid(rows, columns):
+    layout = TokenLayout((rows, columns), 2)
+    message = f"rows 0 to {rows - 1} and columns 0 to {columns - 1}, got"
+    for patch in [(rows, 0), (0, columns), (-1, 0), (0, -1)]:
+        with pytest.raises(ValueError, match=message):
             layout.token(patch)

@@ -42,7 +42,8 @@ def run_notebook(
         The files that were written, the executed notebook first.
 
     Raises:
-        FileNotFoundError, ValueError: as `check_runs`, before anything runs.
+        FileNotFoundError, ValueError: as `check_runs`, before anything runs; or the notebook is
+            damaged in a way that shows only then.
         PapermillExecutionError: a cell failed.
         DeadKernelError: the kernel's process ended.
     """
@@ -69,6 +70,8 @@ def run_notebook(
         except FAILURES:
             os.replace(partial, failed)
             raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{notebook} cannot be executed ({_brief(error)})") from error
     written = [file for file in folder.rglob("*") if file.stat().st_mtime >= started - 1]
     return [executed, *sorted(file for file in written if file.is_file())]
 
@@ -114,7 +117,9 @@ def check_parameters_table(parameters: object) -> None:
 def _known_parameters(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no notebook {path}")
-    wanted = _read(path).metadata.get("kernelspec")
+    content = _read(path)
+    _check_whole(content, path)
+    wanted = content.metadata.get("kernelspec")
     kernel = wanted.get("name") if isinstance(wanted, dict) else None
     kernels = KernelSpecManager().find_kernel_specs()
     if kernel is not None and kernel not in kernels:
@@ -134,6 +139,24 @@ def _read(path: Path) -> NotebookNode:
         raise
     except Exception as error:  # damage makes the readers raise nearly anything
         raise ValueError(f"{path} is no notebook ({_brief(error)})") from error
+
+
+def _check_whole(notebook: NotebookNode, path: Path) -> None:
+    """See that there is what execution needs, which readers do not ask for."""
+    missing = [
+        f"cell {number} has no {name}"
+        for number, cell in enumerate(notebook.cells, start=1)
+        for name in ("cell_type", "source")
+        if not isinstance(cell.get(name), str)
+    ]
+    if not isinstance(notebook.metadata.get("papermill", {}), dict):
+        missing.append("what papermill noted in it is no table")
+    try:
+        nbformat.writes(notebook).encode()
+    except Exception as error:  # such as half of a character
+        missing.append(_brief(error))
+    if missing:
+        raise ValueError(f"{path} is no whole notebook ({missing[0]})")
 
 
 def _brief(error: Exception) -> str:

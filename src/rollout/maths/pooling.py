@@ -32,13 +32,13 @@ def attention_readout(
         (batch, tokens), rows sum to 1. Where nothing speaks for the target, what is attended to.
     """
     attended = _pool(layout, [fuse_heads(one, head_fusion) for one in attentions])
-    attended = attended / attended.sum(dim=-1, keepdim=True)
+    attended = attended / attended.sum(dim=1, keepdim=True)
     if gradients is None:
         return attended
     pairs = zip(attentions, gradients, strict=True)
     products = [fuse_heads(one * gradient, head_fusion).clamp(min=0) for one, gradient in pairs]
     speaking = _pool(layout, products)
-    total = speaking.sum(dim=-1, keepdim=True)
+    total = speaking.sum(dim=1, keepdim=True)
     return torch.where(total > 0, speaking / total, attended)
 
 
