@@ -166,10 +166,11 @@ def check_list(name: str, values: Any) -> None:
         raise ValueError(f"{name} is empty; give at least one")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is no number of things, 1 or more."""
+def check_count(name: str, value: Any) -> int:
+    """A number of things, 1 or more, as Python's own: numpy's of few bits overflow."""
     if not is_index(value) or value < 1:
         raise ValueError(f"{name} must be a whole number from 1 on, got {shown(value)}")
+    return int(value)
 
 
 def is_index(value: object) -> bool:

@@ -133,6 +133,14 @@ def test_a_package_that_is_missing_is_named(address, package, place, model, here
     assert not list((tmp_path / "maps").glob("part-*"))
 
 
+def test_a_path_that_no_file_can_have_is_named(tmp_path):
+    odd = tmp_path / "odd"
+    paths = [str(odd), "half of a character \ud800"]
+    table = pd.DataFrame({"path": paths}, dtype=object)
+    with pytest.raises(ValueError, match="no file can have the path .*half of a character"):
+        list_images(table)
+
+
 def test_nothing_is_an_error():
     with pytest.raises(ValueError, match="no image in the inputs"):
         list_images([])

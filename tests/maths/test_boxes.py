@@ -83,6 +83,14 @@ def test_shares_are_of_the_whole_map_and_fall(values):
         assert sum(shares) == pytest.approx(expected)
 
 
+def test_numbers_of_few_bits_are_numbers():
+    saliency_map = torch.rand(1, 4, 6)
+    size = (np.uint8(200), np.uint8(250))
+    assert find_boxes(saliency_map, size) == find_boxes(saliency_map, (200, 250))
+    mask = outstanding(saliency_map)
+    assert torch.equal(draw_mask(mask, size), draw_mask(mask, (200, 250)))
+
+
 def test_what_lies_in_padding_has_no_box():
     values = torch.tensor([[[9.0, 0, 0], [0, 0, 0], [0, 0, 8]]])
     (box,) = find_boxes(values, (8, 8), extent=(-4, -4, 8, 8))[0]

@@ -29,6 +29,14 @@ def test_nothing_is_left_of_a_single_patch():
     assert highest_of_rest(np.array([[3.0, 2.0]])) == 2
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_patches_above_are_ordered_whatever_the_numbers_are(dtype):
+    saliency_map = np.zeros((10, 20), dtype)
+    saliency_map[3, 4], saliency_map[1, 2] = 200, 1
+    expected = [(1, 2), (3, 4)] if dtype is bool else [(3, 4), (1, 2)]
+    assert above(saliency_map, 0.5) == expected
+
+
 def flat_with(*peaks: float, size: tuple[int, int] = (14, 14)) -> np.ndarray:
     """Ones, but for some patches."""
     saliency_map = np.ones(size, np.float32)

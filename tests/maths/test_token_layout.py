@@ -1,5 +1,6 @@
 """Layouts: counting, the readout's law, and where a patch lands on the grid."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -59,6 +60,12 @@ def test_tokens_of_patches_are_counted_row_by_row():
     layout = TokenLayout((2, 3), 2)
     patches = [(row, column) for row in range(2) for column in range(3)]
     assert [layout.token(patch) for patch in patches] == [2, 3, 4, 5, 6, 7]
+
+
+def test_numbers_of_few_bits_are_numbers():
+    few, plain = TokenLayout((np.uint8(20), np.int8(30)), np.uint8(1)), TokenLayout((20, 30))
+    assert few.num_tokens == 601 and few == plain
+    assert few.token((np.uint8(19), np.uint8(29))) == 600
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (3, 2), (4, 4)])

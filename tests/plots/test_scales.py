@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from rollout import load_model
 from rollout.demo.scene_sweeps import sweep_scenes
+from rollout.plots.contact_sheet import plot_contact_sheet
 from rollout.plots.figure import new_figure
 from rollout.plots.maps import plot_maps, plot_overlay
 from rollout.plots.sweeps import plot_curve, plot_curves, plot_sweep_grid, say
@@ -28,6 +29,22 @@ def bars(figure):
 def points_up(bar) -> bool:
     """Whether a bar ends in an arrow: the colours' outline then has a tip."""
     return len(bar.patches) > 0
+
+
+@pytest.mark.parametrize("opacity", [-0.6, 1.01])
+def test_an_opacity_that_is_none_is_named(opacity):
+    _, axes = new_figure(1, 1, width=2, height=2)
+    with pytest.raises(ValueError, match=rf"opacity must be in \[0, 1\], got {opacity}"):
+        plot_overlay(PICTURE, dotted(), ax=axes[0, 0], opacity=opacity)
+
+
+def test_a_number_of_columns_may_be_one_of_few_bits():
+    maps = {str(number): dotted() for number in range(6)}
+    figure = plot_maps(PICTURE, maps, unit=UNIT, columns=np.uint8(2))
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (4, 2)
+    titles = [str(number) for number in range(7)]
+    figure = plot_contact_sheet([PICTURE] * 7, [dotted()] * 7, titles, columns=np.uint8(3))
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (3, 3)
 
 
 @pytest.mark.parametrize("scale", ["auto", "max"])

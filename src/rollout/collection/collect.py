@@ -93,7 +93,7 @@ def collect(
     """
     if not isinstance(model, str):
         check_model(model)
-    check_count("shard_size", shard_size)
+    shard_size = check_count("shard_size", shard_size)
     for name, values in {"methods": methods, "discard_ratios": discard_ratios}.items():
         check_list(name, values)
     check_list("head_fusions", head_fusions)

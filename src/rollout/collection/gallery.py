@@ -70,7 +70,7 @@ def write_gallery(
         ValueError: there is no such column.
         FileNotFoundError: there is no collection.
     """
-    check_count("most", most)
+    most = check_count("most", most)
     check_flag("descending", descending)
     settings = Folder.at(folder).settings()
     if settings is None:

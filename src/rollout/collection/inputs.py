@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from rollout.errors import shown
+from rollout.files import as_path
 
 COLUMNS = ("path", "target", "mask")
 TABLES = (".csv", ".parquet")
@@ -175,6 +176,7 @@ def _text(value: object) -> str:
 
 def _within(folder: str, path: str) -> str:
     """A path in a table file starts from the file's folder."""
+    as_path(path)  # refuses what no file can be called
     if "://" in path or os.path.isabs(path) or not folder:
         return absolute(path)
     return f"{folder}/{path}" if "://" in folder else absolute(os.path.join(folder, path))

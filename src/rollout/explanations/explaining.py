@@ -103,5 +103,4 @@ def explain(
 def _batch_size(asked: int | None, images: int, score: Score | None) -> int:
     if asked is None:
         return images if score is not None else BATCH
-    check_count("batch_size", asked)
-    return asked
+    return check_count("batch_size", asked)

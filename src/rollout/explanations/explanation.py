@@ -142,7 +142,7 @@ class Explanation:
         height, width = self.pictures.shape[1:3]
         if size is None:
             size = height, width
-        check_size("size", size)
+        size = check_size("size", size)
         return stretch(self.map, size, self.extent, (height, width)).numpy()
 
     def mask(self, threshold: float = 0.0) -> "ndarray":

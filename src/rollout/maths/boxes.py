@@ -60,7 +60,7 @@ def draw_mask(mask: Tensor, size: tuple[int, int], extent: Extent | None = None)
         size, extent: as for `find_boxes`.
     """
     check_tensor("mask", mask, "batch, rows, columns")
-    check_size("size", size)
+    size = check_size("size", size)
     down, across = _edges((mask.shape[1], mask.shape[2]), size, extent)
     tall, wide = (torch.tensor(edges).diff() for edges in (down, across))
     drawn = mask.repeat_interleave(tall, dim=1).repeat_interleave(wide, dim=2)
@@ -84,7 +84,7 @@ def find_boxes(
     Returns:
         For each map its boxes, the one with the largest share of the mass first.
     """
-    check_size("size", size)
+    size = check_size("size", size)
     masks = outstanding(saliency_map, threshold).numpy()
     edges = _edges((saliency_map.shape[1], saliency_map.shape[2]), size, extent)
     return [

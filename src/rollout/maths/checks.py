@@ -63,16 +63,17 @@ def check_index(name: str, value: Any, length: int) -> None:
         raise ValueError(f"{name} must be in [0, {length - 1}], got {shown(value)}")
 
 
-def check_pair(name: str, value: object, expected: str) -> None:
-    """Refuse what is not two whole numbers, such as (14,) or (1.5, 2)."""
+def check_pair(name: str, value: object, expected: str) -> tuple[int, int]:
+    """Two whole numbers as Python's own, as numpy's of few bits overflow; (1.5, 2) is refused."""
     pair = list(value) if isinstance(value, tuple | list) else []
     if len(pair) != 2 or not all(is_index(one) for one in pair):
         raise ValueError(f"{name} must be two whole numbers, {expected}; got {shown(value)}")
+    return int(pair[0]), int(pair[1])
 
 
-def check_size(name: str, value: Any, expected: str = "(height, width)") -> None:
-    """Refuse what is no size of a picture or a grid."""
-    check_pair(name, value, expected)
-    height, width = value
+def check_size(name: str, value: Any, expected: str = "(height, width)") -> tuple[int, int]:
+    """The size of a picture or a grid, as `check_pair` gives it."""
+    height, width = check_pair(name, value, expected)
     if not (1 <= height <= MOST_PIXELS and 1 <= width <= MOST_PIXELS):
         raise ValueError(f"{name} must be {expected} from 1 to {MOST_PIXELS}, got {shown(value)}")
+    return height, width

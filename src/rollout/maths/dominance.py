@@ -49,7 +49,7 @@ def above(saliency_map: np.ndarray, top: float) -> list[tuple[int, int]]:
     rows, columns = np.nonzero(saliency_map > top)
     if len(rows) > few(saliency_map.size):
         return []
-    order = np.argsort(-saliency_map[rows, columns], kind="stable")
+    order = np.argsort(-saliency_map[rows, columns].astype(float), kind="stable")
     return [(int(rows[place]), int(columns[place])) for place in order]
 
 

@@ -78,5 +78,5 @@ def _places(pixels: int, begin: float, end: float) -> Tensor:
 def patch_coverage(mask: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Share of each patch under the mask: (batch, height, width) -> (batch, rows, columns)."""
     check_tensor("mask", mask, "batch, height, width")
-    check_size("grid_size", grid_size, "(rows, columns)")
+    grid_size = check_size("grid_size", grid_size, "(rows, columns)")
     return adaptive_avg_pool2d(mask.float().unsqueeze(1), grid_size).squeeze(1)

@@ -42,12 +42,14 @@ class TokenLayout:
     extent: Extent | None = None
 
     def __post_init__(self) -> None:
-        check_size("grid_size", self.grid_size, "(rows, columns)")
+        grid_size = check_size("grid_size", self.grid_size, "(rows, columns)")
+        object.__setattr__(self, "grid_size", grid_size)
         if not is_index(self.num_prefix_tokens) or self.num_prefix_tokens < 0:
             raise ValueError(
                 "num_prefix_tokens must be a whole number from 0 on, got "
                 f"{shown(self.num_prefix_tokens)}"
             )
+        object.__setattr__(self, "num_prefix_tokens", int(self.num_prefix_tokens))
         if not isinstance(self.pooling, str) or self.pooling not in POOLINGS:
             raise ValueError(
                 f"pooling must be one of {', '.join(POOLINGS)}; got {shown(self.pooling)}"
@@ -98,9 +100,8 @@ class TokenLayout:
 
     def token(self, patch: tuple[int, int]) -> int:
         """The number of the token that stands for a patch (row, column)."""
-        check_pair("a patch", patch, "(row, column)")
+        row, column = check_pair("a patch", patch, "(row, column)")
         rows, columns = self.grid_size
-        row, column = patch
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(
                 f"the patch grid has rows 0 to {rows - 1} and columns 0 to {columns - 1}, got "

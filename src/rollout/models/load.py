@@ -183,7 +183,7 @@ def wrap_model(
     if outputs is not None:
         check_outputs(outputs, 0)
     if grid_size is not None:
-        check_pair("grid_size", grid_size, "(rows, columns)")
+        grid_size = check_pair("grid_size", grid_size, "(rows, columns)")
     network = bare(network)
     if device is not None:
         network = network.to(find_device(device))

@@ -29,7 +29,7 @@ def plot_contact_sheet(
         titles: what stands above each.
         extents: the pixels that each map covers, as `Explanation.extent`; None is all of them.
     """
-    check_count("columns", columns)
+    columns = check_count("columns", columns)
     for name, several in {"pictures": pictures, "maps": maps, "titles": titles}.items():
         check_list(name, several)
     if not len(pictures) == len(maps) == len(titles):

@@ -72,6 +72,8 @@ def plot_overlay(
     check_picture(picture)
     check_array("saliency_map", saliency_map, "rows, columns")
     check_number("opacity", opacity)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be in [0, 1], got {opacity}")
     height, width = picture.shape[:2]
     grey = 0.1 + 0.5 * np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     plot_picture(grey, ax=ax, title=title)
@@ -136,7 +138,7 @@ def plot_maps(
         raise TypeError(f"maps must be a table from title to map, got {shown(maps)}")
     for name, values in maps.items():
         check_array(f"the map {name}", values, "rows, columns")
-    check_count("columns", columns)
+    columns = check_count("columns", columns)
     columns = min(columns, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
     figure, axes = new_figure(rows, columns, width=2.6 * columns + 0.9, height=2.8 * rows)
