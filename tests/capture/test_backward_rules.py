@@ -148,6 +148,11 @@ TWO_INPUTS: dict[str, tuple[Callable[..., Tensor], tuple[float, float]]] = {
     "gate": (lambda x, y: x * (1 + y.tanh()), (1, 0)),
     "gate first": (lambda x, y: torch.mul(y.sigmoid(), other=x), (1, 0)),
     "quotient": (lambda x, y: x / (1 + y**2), (1, 0)),
+    "quotient of a constant": (
+        lambda x, y: x * torch.div(torch.ones_like(y), 1 + y**2),
+        (1, 0),
+    ),
+    "product of a quotient": (lambda x, y: torch.div(x, 3 + W[0]) * y, (0.5, 0.5)),
     "reciprocal": (lambda x, y: x * (1 / (1 + y**2)), (1, 0)),
 }
 

@@ -133,11 +133,12 @@ def test_a_package_that_is_missing_is_named(address, package, place, model, here
     assert not list((tmp_path / "maps").glob("part-*"))
 
 
-def test_a_path_that_no_file_can_have_is_named(tmp_path):
-    odd = tmp_path / "odd"
-    paths = [str(odd), "half of a character \ud800"]
-    table = pd.DataFrame({"path": paths}, dtype=object)
-    with pytest.raises(ValueError, match="no file can have the path .*half of a character"):
+@pytest.mark.parametrize("column", ["path", "mask"])
+@pytest.mark.parametrize("path", ["half of a character \ud800", "a\0b"])
+def test_a_path_that_no_file_can_have_is_named(path, column):
+    rows = [{"path": "a.png", "mask": ""}, {"path": "b.png", "mask": "", column: path}]
+    table = pd.DataFrame(rows, dtype=object)
+    with pytest.raises(ValueError, match=f"in the column {column}: no file can have the path"):
         list_images(table)
 
 

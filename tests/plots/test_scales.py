@@ -38,6 +38,13 @@ def test_an_opacity_that_is_none_is_named(opacity):
         plot_overlay(PICTURE, dotted(), ax=axes[0, 0], opacity=opacity)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_with_gaps_is_refused(value):
+    _, axes = new_figure(1, 1, width=2, height=2)
+    with pytest.raises(ValueError, match="saliency_map must hold finite numbers"):
+        plot_overlay(PICTURE, dotted(value), ax=axes[0, 0])
+
+
 def test_a_number_of_columns_may_be_one_of_few_bits():
     maps = {str(number): dotted() for number in range(6)}
     figure = plot_maps(PICTURE, maps, unit=UNIT, columns=np.uint8(2))

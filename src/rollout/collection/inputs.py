@@ -154,7 +154,7 @@ def _read_rows(table: pd.DataFrame, given: str, folder: str) -> pd.DataFrame:
         number = int((rows["path"] == "").to_numpy().argmax())
         raise ValueError(f"{given} has no path in row {number + 1}")
     for name in ("path", "mask"):
-        rows[name] = [_within(folder, path) if path else "" for path in rows[name]]
+        rows[name] = [_within(folder, path, name) if path else "" for path in rows[name]]
     return rows
 
 
@@ -174,9 +174,12 @@ def _text(value: object) -> str:
     return text.removesuffix(".0") if text.removesuffix(".0").isdecimal() else text
 
 
-def _within(folder: str, path: str) -> str:
+def _within(folder: str, path: str, column: str) -> str:
     """A path in a table file starts from the file's folder."""
-    as_path(path)  # refuses what no file can be called
+    try:
+        as_path(path)
+    except ValueError as error:
+        raise ValueError(f"in the column {column}: {error}") from error
     if "://" in path or os.path.isabs(path) or not folder:
         return absolute(path)
     return f"{folder}/{path}" if "://" in folder else absolute(os.path.join(folder, path))

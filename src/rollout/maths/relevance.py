@@ -130,7 +130,7 @@ def attention_gradcam(
         As `generic_relevance`; of all blocks only the last one counts.
     """
     entries = partial(weighted_attention, num_prefix_tokens=num_prefix_tokens)
-    last = select_pairs(attentions, gradients, max(len(attentions) - 1, 0))
+    last = select_pairs(attentions, gradients, len(attentions) - 1)
     return _relevance(entries, add_rows, last, head_fusion, discard_ratio, readout)
 
 

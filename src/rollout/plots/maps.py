@@ -71,6 +71,8 @@ def plot_overlay(
     """
     check_picture(picture)
     check_array("saliency_map", saliency_map, "rows, columns")
+    if not np.isfinite(saliency_map).all():
+        raise ValueError("saliency_map must hold finite numbers; this one has NaN or infinity")
     check_number("opacity", opacity)
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be in [0, 1], got {opacity}")
