@@ -15,6 +15,7 @@ from browser import (  # noqa: F401  fixtures and a hook for all tests
     lab_server,
     pytest_exception_interact,
 )
+from hypothesis import settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-cases", type=int, metavar="N", help="hostile cases of each call in tests/fuzz"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same examples in each run; with --every others, which may find what nobody knew of."""
+    settings.register_profile("same", derandomize=True)
+    settings.load_profile("default" if config.getoption("--every") else "same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import small_vit
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -87,6 +87,7 @@ def test_in_file_names(label: str, tmp_path: Path) -> None:
 
 
 @given(label=LABELS, image=LABELS)
+@example(label="\ud800", image="\ud800")  # half a letter, which no file can hold
 @settings(TRIES, max_examples=15)
 def test_what_the_explorer_saves_stays_in_its_folder(
     label: str, image: str, tmp_path: Path

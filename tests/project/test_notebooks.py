@@ -213,11 +213,11 @@ def test_a_new_run_writes_the_committed_figures(path, executed):
         assert all(same_picture(*pair) for pair in pairs), file.name
 
 
-WITH_EACH = {  # every notebook, and each model where it once was too much for one
-    "imagenet": ("01", "03", "05", "09"),
-    "four classes": ("02", "04", "05", "07", "11"),
-    "features": ("01", "02", "03", "07"),
-    "crane": ("02", "03", "04", "07"),
+WITH_EACH = {  # each model, and every notebook once, with one that was once too much for it
+    "imagenet": ("05", "09"),
+    "four classes": ("02", "04", "11"),
+    "features": ("01", "03"),
+    "crane": ("07",),
 }
 
 

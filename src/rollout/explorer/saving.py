@@ -13,7 +13,7 @@ import pandas as pd
 from rollout.explorer.panel import Frame
 from rollout.explorer.view import View, as_keywords
 from rollout.files import whole_file
-from rollout.names import file_name
+from rollout.names import file_name, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,8 @@ def numbers(frame: Frame) -> tuple[np.ndarray, pd.DataFrame]:
     tables = []
     for panel in panels:
         rows, columns = np.indices(panel.values.shape).reshape(2, -1)
-        table = {"map": panel.title, "row": rows, "column": columns, "value": panel.values.ravel()}
+        title = one_line(panel.title, 1000)
+        table = {"map": title, "row": rows, "column": columns, "value": panel.values.ravel()}
         tables.append(pd.DataFrame(table))
     values = [panel.values for panel in panels]
     alike = len(values) > 1 and len({one.shape for one in values}) == 1
