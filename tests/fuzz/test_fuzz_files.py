@@ -67,7 +67,7 @@ def npz_bytes(state: dict[str, torch.Tensor]) -> bytes:
 
 def finite(model: Any) -> None:
     assert all(value.device.type == "cpu" for value in model.network.state_dict().values())
-    assert model.network.head.weight.shape[0] == model.num_classes or not model.num_classes
+    assert not model.num_classes or model.network.head.weight.shape[0] == model.num_classes
 
 
 def small_state() -> dict[str, torch.Tensor]:
