@@ -22,7 +22,7 @@ def main_frame(session: Session, view: View, hover: Patch | None = None) -> Fram
     if view.compare_with is not None:
         return compared_frame(session, view, view.compare_with)
     shown = view if hover is None else view.with_settings(query=hover)
-    targets = [view.target] if view.rival is None else [view.target, view.rival]
+    targets = view.targets
     maps = [session.relevance(view.method, target, shown.settings) for target in targets]
     traced = [shown.settings.query] * len(maps)
     scales = ends(maps, view.scale, traced, shared=view.shared_scale)
@@ -67,7 +67,7 @@ def traces(session: Session, view: View) -> list[np.ndarray] | None:
 
     With them the browser follows the mouse by itself.
     """
-    targets = [view.target] if view.rival is None else [view.target, view.rival]
+    targets = view.targets
     found = [session.traces(view.method, target, view.settings) for target in targets]
     quick = [one for one in found if one is not None]
     return quick if len(quick) == len(found) else None
@@ -80,8 +80,7 @@ def blind_to_class(view: View) -> bool:
 
 def targets_shown(view: View) -> list[Chosen | None]:
     """The targets whose maps differ."""
-    several = view.rival is not None and not blind_to_class(view)
-    return [view.target, view.rival] if several else [view.target]
+    return [view.target] if blind_to_class(view) else view.targets
 
 
 def _bare_title(values: np.ndarray, view: View) -> str:

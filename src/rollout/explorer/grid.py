@@ -21,13 +21,21 @@ SORTED = {"entropy": "entropy / log(patches)", "largest": "share of the largest 
 
 def places(session: Session, view: View) -> list[tuple[int, int]]:
     """Which (block, head), from 0, each panel shows: depth runs to the right, or as sorted."""
+    return list(_measured(session, view))
+
+
+def _measured(session: Session, view: View) -> dict[tuple[int, int], float]:
+    """`places` with what they are sorted by; NaN where they stand in the order of blocks."""
     blocks, heads = session.num_blocks, session.num_heads
     in_order = [(block, head) for head in range(heads) for block in range(blocks)]
     if view.grid_order == "blocks":
-        return in_order
+        return dict.fromkeys(in_order, np.nan)
     measured = dict(zip(in_order, _measures(session, view, in_order), strict=True))
     sign = 1 if view.grid_order == "entropy" else -1  # the most focused first
-    return sorted(in_order, key=lambda place: sign * np.nan_to_num(measured[place], nan=sign * 2.0))
+    order = sorted(
+        in_order, key=lambda place: sign * np.nan_to_num(measured[place], nan=sign * 2.0)
+    )
+    return {place: measured[place] for place in order}
 
 
 def _measures(session: Session, view: View, order: list[tuple[int, int]]) -> list[float]:
@@ -49,13 +57,13 @@ def _own_unit(view: View) -> str:
 
 def grid_frame(session: Session, view: View) -> Frame:
     """Blocks from left to right and heads from top to bottom; sorted, row by row."""
-    order, grid = places(session, view), _grid(session, view)
-    maps = [grid[place] for place in order]
+    measured, grid = _measured(session, view), _grid(session, view)
+    maps = [grid[place] for place in measured]
     in_order, shared = view.grid_order == "blocks", view.grid_shared
-    titles = [f"block {block + 1}, head {head + 1}" for block, head in order]
+    titles = [f"block {block + 1}, head {head + 1}" for block, head in measured]
     if not in_order:
-        measures = _measures(session, view, order)
-        titles = [f"{one}: {value:.2f}" for one, value in zip(titles, measures, strict=True)]
+        pairs = zip(titles, measured.values(), strict=True)
+        titles = [f"{title}: {value:.2f}" for title, value in pairs]
     scales = ends(maps, view.scale, [view.settings.query] * len(maps), shared=shared)
     panels = [
         Panel(title, values, high, low, over=True)

@@ -80,6 +80,11 @@ class View:
             check_method(method)
 
     @property
+    def targets(self) -> list[Chosen | None]:
+        """Whose maps are shown: the target's, and the rival's where there is one."""
+        return [self.target] if self.rival is None else [self.target, self.rival]
+
+    @property
     def several(self) -> bool:
         """Whether there are more maps than the target's."""
         return self.rival is not None or self.compare_with is not None

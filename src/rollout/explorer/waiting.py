@@ -1,6 +1,5 @@
 """Which views take noticeably long, and what must be ready before they are computed."""
 
-from rollout.explanations.targets import Chosen
 from rollout.explorer.session import Session
 from rollout.explorer.view import View
 
@@ -21,14 +20,10 @@ def waits(session: Session, view: View) -> bool:
 
 def prepare(session: Session, view: View) -> None:
     """Go back through the network for what needs it: no work for another thread."""
-    session.prepare(view.method, _targets(view), view.settings)
+    session.prepare(view.method, view.targets, view.settings)
     if view.compare_with is not None:
         prepare(session.beside or session, view.compare_with)
 
 
 def _known(session: Session, view: View) -> bool:
-    return all(session.has(view.method, target, view.settings) for target in _targets(view))
-
-
-def _targets(view: View) -> list[Chosen | None]:
-    return [view.target] if view.rival is None else [view.target, view.rival]
+    return all(session.has(view.method, target, view.settings) for target in view.targets)

@@ -79,9 +79,7 @@ def _with_shaken_cells(
     network: nn.Module, image: Tensor, plain: FirstAttention, patches: Sequence[Patch]
 ) -> Tensor | None:
     shaken = (first_attention(network, image, (plain.convolutions, *patch)) for patch in patches)
-    values = [_by_token(one.value, images=1) for one in (plain, *shaken)]
-    found = [one for one in values if one is not None]
-    return torch.cat(found) if len(found) == len(values) else None
+    return _together([_by_token(one.value, images=1) for one in (plain, *shaken)])
 
 
 def _with_noise_on_patches(
@@ -91,9 +89,14 @@ def _with_noise_on_patches(
     try:
         return _by_token(first_attention(network, images).value, len(images))
     except Exception:  # a network may take one image a call, or lay several out side by side
-        each = [_by_token(first_attention(network, one).value, 1) for one in images.split(1)]
-        found = [one for one in each if one is not None]
-        return torch.cat(found) if len(found) == len(each) else None
+        return _together(
+            [_by_token(first_attention(network, one).value, 1) for one in images.split(1)]
+        )
+
+
+def _together(values: Sequence[Tensor | None]) -> Tensor | None:
+    found = [one for one in values if one is not None]
+    return torch.cat(found) if len(found) == len(values) else None
 
 
 def _by_token(value: Tensor | None, images: int) -> Tensor | None:
